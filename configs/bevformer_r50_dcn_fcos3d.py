@@ -1,0 +1,14 @@
+"""A stronger student: deformable convolutions in stages 3 and 4, started from FCOS3D weights."""
+
+_base_ = ['bevformer_r50.py']
+
+model = dict(
+    img_backbone=dict(
+        norm_cfg=dict(type='BN', requires_grad=False),
+        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
+        stage_with_dcn=(False, False, True, True),
+        init_cfg=None,
+    )
+)
+# An FCOS3D detector with the same backbone, its image part named img_backbone and img_neck.
+load_from = 'pretrained/fcos3d_r50.pth'

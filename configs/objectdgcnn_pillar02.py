@@ -1,0 +1,8 @@
+"""A lighter teacher: Object-DGCNN, LiDAR, 0.2 m pillars, DGCNN self-attention."""
+
+_base_ = [
+    '_base_/models/object_dgcnn_pillar02.py',
+    '_base_/datasets/nuscenes_lidar.py',
+    '_base_/schedules/cyclic_20e.py',
+    '_base_/default_runtime.py',
+]

@@ -1,0 +1,8 @@
+"""Cross-modal Information Bottleneck Approximation (CIBA) for MMDetection3D.
+
+Importing the package registers its components under the scope ``ciba_bev`` and does nothing else.
+"""
+
+from . import detection
+
+__all__ = ['detection']

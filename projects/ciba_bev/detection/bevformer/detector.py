@@ -1,0 +1,190 @@
+"""BEVFormer, the detector: six cameras, now and before, to a BEV map to boxes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmdet3d.models.detectors import MVXTwoStageDetector
+from mmdet3d.structures import Det3DDataSample
+from torch import Tensor
+
+from ...errors import CibaError
+from ...registry import MODELS
+from ..nuscenes.can_bus import can_bus_from_ego_pose
+from .grid_mask import GridMask
+from .projection import lidar2img_matrices
+
+
+class TimeStep(NamedTuple):
+    """What the encoder needs of one time step of a batch besides the images."""
+
+    lidar2img: Tensor  # (B, cameras, 4, 4)
+    can_bus: Tensor  # (B, 18)
+    tokens: list[str]
+    previous_tokens: list[str]
+
+
+@MODELS.register_module()
+class BEVFormer(MVXTwoStageDetector):
+    """Camera detector that builds its BEV map with attention (Li et al., ECCV 2022).
+
+    A sample holds one or several time steps. Plain mmdet3d samples have one. Samples of
+    ``ciba_bev.NuScenesSequenceDataset`` have a queue of them, described by ``frames`` in their
+    metainfo, oldest first: the steps before the last are encoded without gradients. In testing,
+    the map of a frame is kept and used for the frame that names it as its predecessor.
+
+    Args:
+        pts_bbox_head: Config of the head.
+        num_cams: Cameras of one time step.
+        use_grid_mask: Cut a random lattice out of the training images.
+        kwargs: mmdet3d's detector parts: ``img_backbone``, ``img_neck``, ``data_preprocessor``,
+            ``init_cfg``.
+    """
+
+    def __init__(
+        self, pts_bbox_head: dict, num_cams: int = 6, use_grid_mask: bool = True, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
+        # Built here because mmdet3d would hand it training settings that it has no use for.
+        self.pts_bbox_head = MODELS.build(pts_bbox_head)
+        self.num_cams = num_cams
+        self.grid_mask = GridMask() if use_grid_mask else torch.nn.Identity()
+        self._kept_bev: Tensor | None = None
+        self._kept_token = ''
+
+    def extract_img_feat(self, imgs: Tensor, input_metas: list[dict] | None = None) -> list[Tensor]:
+        """Image features of one time step.
+
+        Args:
+            imgs: (B, cameras, 3, H, W), normalised.
+            input_metas: Unused; part of mmdet3d's interface.
+
+        Returns:
+            One (B, cameras, C, h, w) map per level of the neck.
+        """
+        batch = len(imgs)
+        levels = self.img_neck(self.img_backbone(self.grid_mask(imgs.flatten(0, 1))))
+        return [level.unflatten(0, (batch, -1)) for level in levels]
+
+    def extract_feat(
+        self, batch_inputs_dict: dict, batch_data_samples: list[Det3DDataSample]
+    ) -> Tensor:
+        """BEV map of the last time step of each sample.
+
+        Args:
+            batch_inputs_dict: ``imgs`` (B, steps * cameras, 3, H, W), oldest step first.
+            batch_data_samples: Their metainfo holds calibration and motion.
+
+        Returns:
+            (B, bev_h * bev_w, C), row-major with row = y and column = x in the LiDAR frame.
+        """
+        imgs = batch_inputs_dict['imgs']
+        steps = self._time_steps(batch_data_samples, imgs)
+        imgs = imgs.unflatten(1, (len(steps), self.num_cams))
+        prev_bev = self._encode_history(imgs[:, :-1], steps[:-1])
+        if self.training:
+            return self._encode(imgs[:, -1], steps[-1], prev_bev)
+        if prev_bev is None:
+            prev_bev = self._recall(steps[-1])
+        bev_embed = self._encode(imgs[:, -1], steps[-1], prev_bev)
+        self._kept_bev, self._kept_token = bev_embed.detach(), steps[-1].tokens[-1]
+        return bev_embed
+
+    def loss(
+        self, batch_inputs_dict: dict, batch_data_samples: list[Det3DDataSample], **kwargs
+    ) -> dict[str, Tensor]:
+        """Training losses of a batch; see :meth:`SetPredictionHead.loss_by_outputs`."""
+        bev_embed = self.extract_feat(batch_inputs_dict, batch_data_samples)
+        return self.pts_bbox_head.loss(bev_embed, batch_data_samples)
+
+    def predict(
+        self, batch_inputs_dict: dict, batch_data_samples: list[Det3DDataSample], **kwargs
+    ) -> list[Det3DDataSample]:
+        """Data samples with ``pred_instances_3d`` filled in."""
+        bev_embed = self.extract_feat(batch_inputs_dict, batch_data_samples)
+        results = self.pts_bbox_head.predict(bev_embed, batch_data_samples)
+        return self.add_pred_to_datasample(batch_data_samples, results, None)
+
+    def _encode(self, imgs: Tensor, step: TimeStep, prev_bev: Tensor | None) -> Tensor:
+        has_previous = torch.tensor(
+            [bool(token) for token in step.previous_tokens], device=imgs.device
+        )
+        return self.pts_bbox_head.encode_bev(
+            self.extract_img_feat(imgs),
+            step.lidar2img,
+            tuple(imgs.shape[-2:]),
+            step.can_bus,
+            prev_bev,
+            None if prev_bev is None else has_previous,
+        )
+
+    @torch.no_grad()
+    def _encode_history(self, imgs: Tensor, steps: list[TimeStep]) -> Tensor | None:
+        """Map of the last of the past steps, encoded as in testing: no gradient, no dropout."""
+        prev_bev = None
+        training = self.training
+        if steps and training:
+            self.eval()
+        for index, step in enumerate(steps):
+            prev_bev = self._encode(imgs[:, index], step, prev_bev)
+        if steps and training:
+            self.train()
+        return prev_bev
+
+    def _recall(self, step: TimeStep) -> Tensor | None:
+        """The map kept from the frame before, if that was the last one seen."""
+        wanted = step.previous_tokens
+        if not any(wanted):
+            return None
+        if len(wanted) > 1:
+            raise CibaError(
+                f'temporal testing carries one BEV map from frame to frame, but the batch holds '
+                f'{len(wanted)} samples; set batch_size=1 in the test and validation dataloader'
+            )
+        if wanted[0] != self._kept_token:
+            # The first frame this process sees of a scene that another process began.
+            step.previous_tokens[0] = ''
+            step.can_bus[0, :3] = 0
+            step.can_bus[0, -1] = 0
+            return None
+        return self._kept_bev
+
+    def _time_steps(self, data_samples: list[Det3DDataSample], imgs: Tensor) -> list[TimeStep]:
+        queues = [_frames_of(sample.metainfo) for sample in data_samples]
+        images = imgs.size(1)
+        for sample, queue in zip(data_samples, queues):
+            if len(queue) * self.num_cams != images:
+                raise CibaError(
+                    f'sample {sample.metainfo.get("token", sample.metainfo.get("sample_idx"))} '
+                    f'has {images} images for {len(queue)} time steps of {self.num_cams} cameras; '
+                    'the dataset and num_cams of the model must agree'
+                )
+        steps = []
+        for frames in zip(*queues):
+            lidar2img = np.stack([lidar2img_matrices(frame) for frame in frames])
+            can_bus = np.stack([frame['can_bus'] for frame in frames])
+            steps.append(
+                TimeStep(
+                    lidar2img=imgs.new_tensor(lidar2img),
+                    can_bus=imgs.new_tensor(can_bus),
+                    tokens=[frame['token'] for frame in frames],
+                    previous_tokens=[frame['previous_token'] for frame in frames],
+                )
+            )
+        return steps
+
+
+def _frames_of(metainfo: dict) -> list[dict]:
+    """The time steps of a sample; a plain mmdet3d sample is one step without a past."""
+    if 'frames' in metainfo:
+        return metainfo['frames']
+    return [
+        dict(
+            metainfo,
+            token=str(metainfo.get('token', '')),
+            previous_token='',
+            can_bus=can_bus_from_ego_pose(np.asarray(metainfo['ego2global'])),
+        )
+    ]

@@ -1,0 +1,144 @@
+"""BEVFormer's encoder: BEV queries gather the past and the six images, layer by layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ...ops.deformable_attention import SpatialShapes
+from ..attention import feed_forward
+from .spatial_cross_attention import SpatialCrossAttention
+from .temporal_self_attention import TemporalSelfAttention
+
+
+class BEVFormerEncoderLayer(nn.Module):
+    """Temporal self-attention, spatial cross-attention, feed-forward, each with its norm.
+
+    Args:
+        embed_dims: Channels.
+        num_heads: Heads of both attentions.
+        num_levels: Levels of the image features.
+        num_temporal_points: Samples per head and BEV map.
+        num_spatial_points: Samples per head and image level.
+        feedforward_channels: Hidden channels of the feed-forward part.
+        dropout: Used throughout.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        num_levels: int,
+        num_temporal_points: int,
+        num_spatial_points: int,
+        feedforward_channels: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(
+            [
+                TemporalSelfAttention(embed_dims, num_heads, num_temporal_points, dropout),
+                SpatialCrossAttention(
+                    embed_dims, num_heads, num_levels, num_spatial_points, dropout
+                ),
+            ]
+        )
+        self.ffns = nn.ModuleList([feed_forward(embed_dims, feedforward_channels, dropout)])
+        self.norms = nn.ModuleList([nn.LayerNorm(embed_dims) for _ in range(3)])
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        previous: Tensor,
+        current: Tensor,
+        bev_reference_points: Tensor,
+        bev_shape: tuple[int, int],
+        image_features: Tensor,
+        image_shapes: SpatialShapes,
+        image_reference_points: Tensor,
+        visible: Tensor,
+    ) -> Tensor:
+        """Update the BEV queries (B, H * W, C); arguments as in the two attentions."""
+        temporal, spatial = self.attentions
+        query = self.norms[0](
+            temporal(query, query_pos, previous, current, bev_reference_points, bev_shape)
+        )
+        query = self.norms[1](
+            spatial(query, image_features, image_shapes, image_reference_points, visible)
+        )
+        return self.norms[2](self.ffns[0](query))
+
+
+class BEVFormerEncoder(nn.Module):
+    """A stack of encoder layers; its output is the student's BEV map.
+
+    Args:
+        layers: The layers.
+        with_cp: Recompute each layer in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, layers: list[BEVFormerEncoderLayer], with_cp: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.with_cp = with_cp
+
+    def forward(
+        self,
+        bev_queries: Tensor,
+        query_pos: Tensor,
+        prev_bev: Tensor | None,
+        has_previous: Tensor | None,
+        bev_reference_points: Tensor,
+        bev_shape: tuple[int, int],
+        image_features: Tensor,
+        image_shapes: SpatialShapes,
+        image_reference_points: Tensor,
+        visible: Tensor,
+    ) -> Tensor:
+        """Encode one time step.
+
+        Args:
+            bev_queries: (B, H * W, C), row-major, row = y.
+            query_pos: (B, H * W, C).
+            prev_bev: The map of the previous step, already turned into the present heading,
+                (B, H * W, C); None when no sample has one.
+            has_previous: Which samples have one, (B,) bool; None with ``prev_bev``.
+            bev_reference_points: Where to look in the previous and the current map,
+                (B, H * W, 2, 2).
+            bev_shape: Height and width of the map.
+            image_features: (B, cameras, S, C).
+            image_shapes: Height and width of each image level.
+            image_reference_points: (B, cameras, H * W, heights, 2).
+            visible: (B, cameras, H * W, heights) bool.
+
+        Returns:
+            BEV map (B, H * W, C).
+        """
+        query = bev_queries
+        for layer in self.layers:
+            previous = current = query
+            if prev_bev is not None:
+                # A sample without a past reads its own queries twice, as the whole batch does
+                # when nobody has one.
+                chosen = has_previous.view(-1, 1, 1)
+                previous = torch.where(chosen, prev_bev, query)
+                current = torch.where(chosen, bev_queries, query)
+            arguments = (
+                query,
+                query_pos,
+                previous,
+                current,
+                bev_reference_points,
+                bev_shape,
+                image_features,
+                image_shapes,
+                image_reference_points,
+                visible,
+            )
+            if self.with_cp and torch.is_grad_enabled():
+                query = checkpoint(layer, *arguments, use_reentrant=False)
+            else:
+                query = layer(*arguments)
+        return query

@@ -1,0 +1,76 @@
+"""Temporal self-attention: each BEV query reads the map of now and the map of before."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...ops import deformable_attention
+from ..attention import SamplingAttention
+
+NUM_MAPS = 2  # the previous BEV map and the current one
+
+
+class TemporalSelfAttention(SamplingAttention):
+    """Deformable attention over the previous and the current BEV map (BEVFormer, Eq. 5).
+
+    Args:
+        embed_dims: Channels.
+        num_heads: Attention heads.
+        num_points: Samples per head and map.
+        dropout: On the output, before the input is added.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        num_heads: int = 8,
+        num_points: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(embed_dims, 2 * embed_dims, num_heads, NUM_MAPS, num_points)
+        self.output_proj = nn.Linear(embed_dims, embed_dims)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        previous: Tensor,
+        current: Tensor,
+        reference_points: Tensor,
+        bev_shape: tuple[int, int],
+    ) -> Tensor:
+        """Update the BEV queries.
+
+        Args:
+            query: (B, H * W, C).
+            query_pos: Positional part of the query, (B, H * W, C).
+            previous: Earlier BEV map turned into the present frame, (B, H * W, C).
+            current: BEV map of the present frame, (B, H * W, C).
+            reference_points: Where each query looks in each of the two maps,
+                (B, H * W, 2 maps, 2) as (x, y) in [0, 1].
+            bev_shape: Height and width of the maps.
+
+        Returns:
+            (B, H * W, C).
+        """
+        seen = torch.cat((previous, query + query_pos), dim=-1)
+        # Softmax within a map: the two readings are averaged, not weighed against each other.
+        weights = self.attention_weights(seen)
+        weights = weights.unflatten(-1, (self.num_heads, NUM_MAPS, self.num_points)).softmax(-1)
+        height, width = bev_shape
+        offsets = self.predict_offsets(seen)
+        locations = reference_points[:, :, None, :, None] + offsets / offsets.new_tensor(
+            (width, height)
+        )
+        # Both maps go through the operator as one batch of 2B.
+        value = self.project_value(torch.stack((previous, current), dim=1).flatten(0, 1))
+        output = deformable_attention(
+            value,
+            [bev_shape],
+            locations.permute(0, 3, 1, 2, 4, 5).flatten(0, 1).unsqueeze(3),
+            weights.permute(0, 3, 1, 2, 4).flatten(0, 1).unsqueeze(3),
+        )
+        output = output.unflatten(0, (len(query), NUM_MAPS)).mean(1)
+        return query + self.dropout(self.output_proj(output))

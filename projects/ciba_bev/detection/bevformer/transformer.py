@@ -1,0 +1,222 @@
+"""BEVFormer's transformer: images and the previous map to BEV, BEV and queries to states."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..attention import MultiheadSelfAttention, initialize_transformer
+from ..decoder import DecoderLayer, RefiningDecoder
+from .encoder import BEVFormerEncoder, BEVFormerEncoderLayer
+from .projection import bev_shift, pillar_points, project_points, rotate_bev
+
+CAN_BUS_SIZE = 18
+YAW_CHANGE_DEGREES = 17  # where it stands in the CAN bus vector
+
+
+class BEVFormerTransformer(nn.Module):
+    """Encode six cameras into BEV and decode object queries from it.
+
+    Args:
+        bev_shape: Height (y) and width (x) of the BEV grid.
+        point_cloud_range: What it covers, metres, LiDAR frame.
+        embed_dims: Channels.
+        num_cams: Cameras.
+        num_levels: Levels of the image features.
+        num_heads: Heads of every attention.
+        num_spatial_points: Samples per head and image level.
+        num_heights: Points per pillar.
+        num_temporal_points: Samples per head and BEV map, in encoder and decoder.
+        encoder_layers: Layers of the encoder.
+        decoder_layers: Layers of the decoder.
+        feedforward_channels: Hidden channels of the feed-forward parts.
+        rotate_center: The cell (x, y) a previous map is turned about; None for the cell of the
+            LiDAR.
+        dropout: Used throughout.
+        with_cp: Activation checkpointing in the encoder.
+
+    Raises:
+        ValueError: The number of points is not a multiple of the pillar heights.
+    """
+
+    def __init__(
+        self,
+        bev_shape: tuple[int, int],
+        point_cloud_range: Sequence[float],
+        embed_dims: int = 256,
+        num_cams: int = 6,
+        num_levels: int = 4,
+        num_heads: int = 8,
+        num_spatial_points: int = 8,
+        num_heights: int = 4,
+        num_temporal_points: int = 4,
+        encoder_layers: int = 6,
+        decoder_layers: int = 6,
+        feedforward_channels: int = 512,
+        rotate_center: Sequence[float] | None = None,
+        dropout: float = 0.1,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_spatial_points % num_heights:
+            raise ValueError(
+                f'num_spatial_points {num_spatial_points} is not a multiple of the '
+                f'{num_heights} pillar heights'
+            )
+        height, width = self.bev_shape = tuple(bev_shape)
+        x_min, y_min, _, x_max, y_max, _ = point_cloud_range
+        cell_x, cell_y = (x_max - x_min) / width, (y_max - y_min) / height
+        if rotate_center is None:
+            rotate_center = (-x_min / cell_x, -y_min / cell_y)
+        self.rotate_center = tuple(rotate_center)
+        self.register_buffer('cell_size', torch.tensor((cell_x, cell_y)), persistent=False)
+        self.register_buffer(
+            'pillars', pillar_points(bev_shape, num_heights, point_cloud_range), persistent=False
+        )
+        self.encoder = BEVFormerEncoder(
+            [
+                BEVFormerEncoderLayer(
+                    embed_dims,
+                    num_heads,
+                    num_levels,
+                    num_temporal_points,
+                    num_spatial_points,
+                    feedforward_channels,
+                    dropout,
+                )
+                for _ in range(encoder_layers)
+            ],
+            with_cp=with_cp,
+        )
+        self.decoder = RefiningDecoder(
+            lambda: DecoderLayer(
+                MultiheadSelfAttention(embed_dims, num_heads, dropout),
+                embed_dims,
+                num_heads,
+                1,
+                num_temporal_points,
+                feedforward_channels,
+                dropout,
+            ),
+            decoder_layers,
+        )
+        self.level_embeds = nn.Parameter(torch.empty(num_levels, embed_dims))
+        self.cams_embeds = nn.Parameter(torch.empty(num_cams, embed_dims))
+        self.reference_points = nn.Linear(embed_dims, 3)
+        self.can_bus_mlp = nn.Sequential(
+            nn.Linear(CAN_BUS_SIZE, embed_dims // 2),
+            nn.ReLU(inplace=True),
+            nn.Linear(embed_dims // 2, embed_dims),
+            nn.ReLU(inplace=True),
+        )
+        self.can_bus_mlp.add_module('norm', nn.LayerNorm(embed_dims))
+        initialize_transformer(self)
+        nn.init.normal_(self.level_embeds)
+        nn.init.normal_(self.cams_embeds)
+        nn.init.zeros_(self.reference_points.bias)
+
+    def encode(
+        self,
+        image_levels: Sequence[Tensor],
+        lidar2img: Tensor,
+        image_shape: tuple[int, int],
+        can_bus: Tensor,
+        bev_queries: Tensor,
+        bev_positions: Tensor,
+        prev_bev: Tensor | None = None,
+        has_previous: Tensor | None = None,
+    ) -> Tensor:
+        """Make the BEV map of one time step.
+
+        Args:
+            image_levels: Image features, each (B, cameras, C, h, w).
+            lidar2img: (B, cameras, 4, 4), LiDAR-frame metres to pixels.
+            image_shape: Height and width of the images in pixels, padding included.
+            can_bus: (B, 18), motion relative to the previous map; see
+                :mod:`ciba_bev.detection.nuscenes.can_bus`.
+            bev_queries: (H * W, C).
+            bev_positions: (C, H, W).
+            prev_bev: The previous map, (B, H * W, C), or None.
+            has_previous: Which samples it is valid for, (B,) bool; None for all.
+
+        Returns:
+            (B, H * W, C), row-major with row = y and column = x in the LiDAR frame.
+        """
+        batch = len(lidar2img)
+        dtype = bev_queries.dtype
+        queries = bev_queries + self.can_bus_mlp(can_bus.to(dtype)).unsqueeze(1)
+        positions = bev_positions.flatten(1).t().expand(batch, -1, -1)
+        shift = bev_shift(can_bus.float(), self.bev_shape, self.cell_size)
+        if prev_bev is not None:
+            if has_previous is None:
+                has_previous = torch.ones(batch, dtype=torch.bool, device=prev_bev.device)
+            prev_bev = self._turn(prev_bev, can_bus[:, YAW_CHANGE_DEGREES])
+        image_features, image_shapes = self._flatten(image_levels)
+        points, visible = project_points(self.pillars, lidar2img, image_shape)
+        return self.encoder(
+            queries,
+            positions,
+            prev_bev,
+            has_previous,
+            self._bev_reference_points(shift),
+            self.bev_shape,
+            image_features,
+            image_shapes,
+            points,
+            visible,
+        )
+
+    def decode(
+        self, bev_embed: Tensor, query_embedding: Tensor, reg_branches: nn.ModuleList
+    ) -> tuple[Tensor, Tensor]:
+        """Decode object queries from a BEV map.
+
+        Args:
+            bev_embed: (B, H * W, C).
+            query_embedding: (Q, 2C), position and content.
+            reg_branches: Box branches that refine the reference points.
+
+        Returns:
+            States (layers, B, Q, C) and reference points (layers, B, Q, 3).
+        """
+        batch = len(bev_embed)
+        query_pos, query = query_embedding.split(bev_embed.size(-1), dim=-1)
+        reference_points = self.reference_points(query_pos).float().sigmoid()
+        return self.decoder(
+            query.expand(batch, -1, -1),
+            query_pos.expand(batch, -1, -1),
+            bev_embed,
+            reference_points.expand(batch, -1, -1),
+            [self.bev_shape],
+            reg_branches,
+        )
+
+    def _turn(self, prev_bev: Tensor, degrees: Tensor) -> Tensor:
+        maps = prev_bev.transpose(1, 2).unflatten(-1, self.bev_shape)
+        return rotate_bev(maps, degrees, self.rotate_center).flatten(2).transpose(1, 2)
+
+    def _flatten(self, image_levels: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Levels to one (B, cameras, S, C) tensor that knows its camera and level."""
+        shapes = [tuple(level.shape[-2:]) for level in image_levels]
+        features = [
+            level.flatten(3).transpose(2, 3)
+            + self.cams_embeds[:, None].to(level.dtype)
+            + level_embed.to(level.dtype)
+            for level, level_embed in zip(image_levels, self.level_embeds)
+        ]
+        return torch.cat(features, dim=2), shapes
+
+    def _bev_reference_points(self, shift: Tensor) -> Tensor:
+        """Where each query's place lay in the previous map and lies in the current, (B, H*W, 2, 2).
+
+        ``shift`` (B, 2) is the vehicle's motion as a fraction of the map.
+        """
+        height, width = self.bev_shape
+        y = (torch.arange(height, device=shift.device, dtype=shift.dtype) + 0.5) / height
+        x = (torch.arange(width, device=shift.device, dtype=shift.dtype) + 0.5) / width
+        grid_y, grid_x = torch.meshgrid(y, x, indexing='ij')
+        cells = torch.stack((grid_x, grid_y), dim=-1).flatten(0, 1)
+        before = cells + shift[:, None]
+        return torch.stack((before, cells.expand_as(before)), dim=2)

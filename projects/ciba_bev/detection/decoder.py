@@ -1,0 +1,108 @@
+"""The decoder that turns object queries into boxes by reading a BEV map."""
+
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..ops.deformable_attention import SpatialShapes
+from .attention import DeformableAttention, feed_forward, inverse_sigmoid
+
+# Where cx, cy and cz stand in a regression code (see box_coding).
+CENTER_CODES = (0, 1, 4)
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention between queries, deformable attention into the BEV map, feed-forward.
+
+    Args:
+        self_attention: Any module called as ``self_attention(query, query_pos)``.
+        embed_dims: Channels.
+        num_heads: Heads of the deformable attention.
+        num_levels: Levels of the BEV pyramid.
+        num_points: Samples per head and level.
+        feedforward_channels: Hidden channels of the feed-forward part.
+        dropout: Used throughout.
+    """
+
+    def __init__(
+        self,
+        self_attention: nn.Module,
+        embed_dims: int,
+        num_heads: int,
+        num_levels: int,
+        num_points: int,
+        feedforward_channels: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        cross_attention = DeformableAttention(
+            embed_dims, num_heads, num_levels, num_points, dropout
+        )
+        self.attentions = nn.ModuleList([self_attention, cross_attention])
+        self.ffns = nn.ModuleList([feed_forward(embed_dims, feedforward_channels, dropout)])
+        self.norms = nn.ModuleList([nn.LayerNorm(embed_dims) for _ in range(3)])
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        value: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: SpatialShapes,
+    ) -> Tensor:
+        """Update the queries (B, Q, C) from the BEV pyramid ``value`` (B, S, C)."""
+        query = self.norms[0](self.attentions[0](query, query_pos))
+        query = self.attentions[1](query, value, query_pos, reference_points, spatial_shapes)
+        return self.norms[2](self.ffns[0](self.norms[1](query)))
+
+
+class RefiningDecoder(nn.Module):
+    """A stack of decoder layers, each moving the reference points by its own box prediction.
+
+    Args:
+        make_layer: Makes one layer; called ``num_layers`` times.
+        num_layers: How many.
+    """
+
+    def __init__(self, make_layer: Callable[[], DecoderLayer], num_layers: int = 6) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([make_layer() for _ in range(num_layers)])
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        value: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: SpatialShapes,
+        reg_branches: Sequence[nn.Module],
+    ) -> tuple[Tensor, Tensor]:
+        """Decode all layers.
+
+        Args:
+            query: (B, Q, C).
+            query_pos: (B, Q, C).
+            value: BEV pyramid, (B, S, C).
+            reference_points: (B, Q, 2 or 3) as (x, y[, z]) in [0, 1] of the point-cloud range.
+            spatial_shapes: Height and width of each level of the pyramid.
+            reg_branches: One box branch per layer, (B, Q, C) to (B, Q, 10).
+
+        Returns:
+            Hidden states (layers, B, Q, C), and the reference points that each layer started
+            from (layers, B, Q, 2 or 3).
+        """
+        states, references = [], []
+        codes = list(CENTER_CODES[: reference_points.size(-1)])
+        for layer, reg_branch in zip(self.layers, reg_branches):
+            references.append(reference_points)
+            query = layer(query, query_pos, value, reference_points[..., :2], spatial_shapes)
+            states.append(query)
+            # Box refinement: the next layer looks where this one believes the box is. The
+            # gradient of a box stays within its own layer.
+            with torch.no_grad():
+                step = reg_branch(query)[..., codes].float()
+                reference_points = (step + inverse_sigmoid(reference_points)).sigmoid()
+        return torch.stack(states), torch.stack(references)

@@ -1,0 +1,91 @@
+"""Ego motion from the nuScenes CAN bus expansion, where it is there."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from pathlib import Path
+
+import numpy as np
+from nuscenes.can_bus.can_bus_api import NuScenesCanBus
+
+from .data_checks import DataError
+
+
+def find_can_bus_folder(root_path: str | Path, can_bus: str | Path | None) -> Path | None:
+    """Finds the folder that contains ``can_bus/``, as the devkit wants it.
+
+    Args:
+        root_path: The nuScenes root.
+        can_bus: Where the user says the expansion is: the ``can_bus`` folder or its parent.
+            ``None`` looks in the root and next to it.
+
+    Returns:
+        The parent of the ``can_bus`` folder, or ``None`` where there is no expansion.
+
+    Raises:
+        DataError: If ``can_bus`` is given and is no such folder.
+    """
+    if can_bus is None:
+        root = Path(root_path)
+        candidates = [root, root.absolute().parent]
+        return next((folder for folder in candidates if (folder / 'can_bus').is_dir()), None)
+    folder = Path(can_bus)
+    if (folder / 'can_bus').is_dir():
+        return folder
+    if folder.absolute().name == 'can_bus' and folder.is_dir():
+        return folder.absolute().parent
+    raise DataError(
+        f'{folder}: there is no folder can_bus here. Unpack can_bus.zip of nuScenes ("CAN bus '
+        'expansion" on the download page) and give its can_bus folder, or leave --can-bus out to '
+        'go without: ego motion then comes from the poses, and acceleration, rotation rate and '
+        'velocity are zero.'
+    )
+
+
+class CanBusMotion:
+    """Looks up acceleration, rotation rate and velocity at a time in a scene.
+
+    Args:
+        folder: The folder that contains ``can_bus/``.
+
+    Attributes:
+        scenes_without: Names of the scenes asked for that have no pose messages: those the devkit
+            knows to lack CAN bus data and those whose file is not there.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._devkit = NuScenesCanBus(dataroot=str(folder))
+        self._scene_name = ''
+        self._times: list[int] = []
+        self._messages: list[dict] = []
+        self.scenes_without: list[str] = []
+
+    def at(self, scene_name: str, timestamp: int) -> np.ndarray | None:
+        """Returns the motion in the last message not later than a time.
+
+        Args:
+            scene_name: Name of the scene, ``scene-0061``.
+            timestamp: Unix time in microseconds.
+
+        Returns:
+            Acceleration (m/s^2), rotation rate (rad/s) and velocity (m/s), shape (9,); the first
+            message's where all are later; ``None`` where the scene has no messages.
+        """
+        if scene_name != self._scene_name:
+            self._open_scene(scene_name)
+        if not self._messages:
+            return None
+        message = self._messages[max(bisect_right(self._times, timestamp) - 1, 0)]
+        return np.concatenate([message[key] for key in ('accel', 'rotation_rate', 'vel')])
+
+    def _open_scene(self, scene_name: str) -> None:
+        self._scene_name = scene_name
+        scene_number = int(scene_name.rpartition('-')[2])
+        file = Path(self._devkit.can_dir) / f'{scene_name}_pose.json'
+        if scene_number in self._devkit.can_blacklist or not file.is_file():
+            self.scenes_without.append(scene_name)
+            self._messages = []
+        else:
+            messages = self._devkit.get_messages(scene_name, 'pose', print_warnings=False)
+            self._messages = sorted(messages, key=lambda message: message['utime'])
+        self._times = [message['utime'] for message in self._messages]

@@ -1,0 +1,81 @@
+"""mmdet3d's own nuScenes converter, called from here.
+
+It belongs to mmdet3d's tools, not to its package: a wheel carries it in ``mmdet3d/.mim/tools``,
+a source checkout in ``tools`` next to the package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import mmdet3d
+
+from .data_checks import DataError
+
+
+def convert(
+    root_path: Path, version: str, max_sweeps: int, work_folder: Path, tag: str
+) -> dict[str, Path]:
+    """Runs mmdet3d's converter.
+
+    Args:
+        root_path: The nuScenes root.
+        version: ``v1.0-trainval`` or ``v1.0-mini``.
+        max_sweeps: Most past LiDAR sweeps to list for a sample.
+        work_folder: An existing, empty folder for intermediate and finished files.
+        tag: Start of the info files' names.
+
+    Returns:
+        The finished info file of each split, by ``train`` and ``val``.
+
+    Raises:
+        DataError: If the converter is not installed, or a file that the tables name is missing.
+    """
+    converter = _load_tool('nuscenes_converter')
+    updater = _load_tool('update_infos_to_v2')
+    # The updater opens the devkit at a fixed path, and only to project boxes into the images for
+    # monocular detectors, which nothing here reads and which is most of its work. These are our
+    # own instances of its module: the installed files and whoever imports them are untouched.
+    updater.NuScenes = lambda **_: None
+    updater.generate_nuscenes_camera_instances = lambda *_: {}
+
+    intermediate, finished = work_folder / 'intermediate', work_folder / 'finished'
+    intermediate.mkdir()
+    finished.mkdir()
+    try:
+        # The converter joins root and prefix, and joining with an absolute path yields the latter.
+        converter.create_nuscenes_infos(
+            str(root_path), str(intermediate.absolute() / tag), version, max_sweeps
+        )
+    except FileNotFoundError as error:
+        raise DataError(
+            f'{root_path}: a file that the {version} tables name is missing: {error}. Unpack the '
+            'nuScenes archive that holds it (data/README.md has the layout).'
+        ) from None
+    info_files = {}
+    for split in ('train', 'val'):
+        name = f'{tag}_infos_{split}.pkl'
+        updater.update_pkl_infos('nuscenes', str(finished), str(intermediate / name))
+        info_files[split] = finished / name
+    return info_files
+
+
+def _load_tool(name: str) -> ModuleType:
+    package = Path(mmdet3d.__file__).parent
+    candidates = [
+        folder / 'dataset_converters' / f'{name}.py'
+        for folder in (package / '.mim' / 'tools', package.parent / 'tools')
+    ]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        raise DataError(
+            f'mmdet3d {mmdet3d.__version__}: its converter {name}.py is neither at '
+            f'{candidates[0]} nor at {candidates[1]}. Install mmdet3d from its wheel '
+            '(mim install mmdet3d) or from a source checkout (pip install -e .).'
+        )
+    spec = importlib.util.spec_from_file_location(f'_ciba_bev_{name}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,240 @@
+"""nuScenes as short sequences of frames, for models that carry a BEV map through time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Sequence
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+
+from ...errors import CibaError
+from ...registry import DATASETS
+from .can_bus import relative_can_bus
+from .data_checks import NeededFields
+from .frame_dataset import NuScenesFrameDataset, iterate_transforms
+
+FRAME_META_KEYS = ('cam2img', 'lidar2cam')
+# These move the LiDAR frame, by another random amount for each frame of a sequence.
+LIDAR_FRAME_AUGMENTATIONS = (
+    'GlobalRotScaleTrans',
+    'BEVFusionGlobalRotScaleTrans',
+    'RandomFlip3D',
+    'BEVFusionRandomFlip3D',
+    'GlobalAlignment',
+    'ObjectSample',
+    'ObjectNoise',
+    'PolarMix',
+    'LaserMix',
+)
+# A sequence holds the current frame's points only.
+POINT_TRANSFORMS = (
+    'LoadPointsFromFile',
+    'LoadPointsFromMultiSweeps',
+    'PointsRangeFilter',
+    'PointSample',
+    'PointShuffle',
+)
+
+
+@DATASETS.register_module()
+class NuScenesSequenceDataset(NuScenesFrameDataset):
+    """nuScenes with the current frame and images of frames before it.
+
+    An item is packed like mmdet3d's, for the current (last) frame, except for:
+
+    - ``inputs['img']``: tensor (T * cameras, 3, H, W), oldest frame first;
+    - ``data_samples.metainfo['frames']``: a list of T dictionaries, oldest frame first, with
+
+      - ``token`` (str): sample token;
+      - ``lidar2cam`` (list of arrays (4, 4)): from the frame's LiDAR to each camera;
+      - ``cam2img`` (list of arrays (3, 3) or (4, 4)): intrinsics, as augmented;
+      - ``can_bus`` (array (18,)): ego motion relative to the frame's predecessor in the
+        sequence, see :mod:`.can_bus`;
+      - ``previous_token`` (str): token of that predecessor, '' if there is none.
+
+    In training T is ``queue_length``: of the ``queue_length`` frames preceding the current one in
+    its scene, one is left out at random (BEVFormer's rule, which varies the time step). Where
+    the scene began less than that ago its first frame is repeated; a repeated frame, like the
+    first of the sequence, has no predecessor, so nothing from before the scene gets in.
+
+    In test mode T is 1, the predecessor is the sample before it in the scene, and the model is
+    expected to keep what it needs of that one.
+
+    Args:
+        queue_length: Frames in a training item, the current one included.
+        kwargs: As for :class:`NuScenesFrameDataset`.
+
+    Raises:
+        DataError: If the info file lacks what sequences need.
+        CibaError: If the pipeline moves the LiDAR frame at random or does not pack the cameras'
+            matrices.
+    """
+
+    def __init__(self, queue_length: int = 4, **kwargs: Any) -> None:
+        if queue_length < 1:
+            raise CibaError(f'queue_length={queue_length}: give 1 or more frames.')
+        self.queue_length = queue_length
+        super().__init__(**kwargs)
+        self._check_pipeline()
+        self._image_pipeline = Compose(
+            [
+                transform
+                for transform in self.pipeline.transforms
+                if type(transform).__name__ not in POINT_TRANSFORMS
+            ]
+        )
+
+    @property
+    def needed_fields(self) -> NeededFields:
+        """What this dataset reads from the info file and the disk."""
+        return replace(super().needed_fields, temporal=True)
+
+    def full_init(self) -> None:
+        """Loads the info file and notes where each sample is."""
+        if self._fully_initialized:
+            return
+        # Serialized infos are slow to walk through, so that is put off until they are indexed.
+        serialize, self.serialize_data = self.serialize_data, False
+        super().full_init()
+        self._index_frames(self.data_list)
+        self.serialize_data = serialize
+        if serialize:
+            self.data_bytes, self.data_address = self._serialize_data()
+
+    def get_subset_(self, indices: Sequence[int] | int) -> None:
+        """Keeps some of the samples only.
+
+        Args:
+            indices: Which ones; an integer keeps as many from the start (or, negative, the end).
+        """
+        super().get_subset_(indices)
+        self._index_frames(self.get_data_info(index) for index in range(len(self)))
+
+    def get_subset(self, indices: Sequence[int] | int) -> NuScenesSequenceDataset:
+        """Makes a dataset of some of the samples.
+
+        Args:
+            indices: Which ones; an integer keeps as many from the start (or, negative, the end).
+
+        Returns:
+            The smaller dataset; history outside it is treated as if the scene began later.
+        """
+        subset = super().get_subset(indices)
+        subset._index_frames(subset.get_data_info(index) for index in range(len(subset)))
+        return subset
+
+    def scene_order(self) -> list[int]:
+        """Orders the samples by scene and time.
+
+        Returns:
+            All indices; scenes in the order they first occur, frames of a scene in time.
+        """
+        first_seen: dict[str, int] = {}
+        for scene in self._scenes:
+            first_seen.setdefault(scene, len(first_seen))
+        return sorted(
+            range(len(self._scenes)),
+            key=lambda index: (first_seen[self._scenes[index]], self._frame_numbers[index]),
+        )
+
+    def prepare_data(self, index: int) -> dict | None:
+        """Loads one sequence.
+
+        Args:
+            index: Index of the current frame.
+
+        Returns:
+            The packed sequence; ``None`` in training if the current frame has no object left.
+
+        Raises:
+            DataError: If the pipeline fails and a file of a frame is missing or truncated.
+        """
+        packed = super().prepare_data(index)
+        if packed is None:
+            return None
+        current = packed['data_samples']
+        if self.test_mode:
+            previous = self._previous[index]
+            frames = [self._describe_frame(current.metainfo, index, previous)]
+        else:
+            queue = self._draw_queue(index)
+            samples = [self._load_images(past) for past in queue[:-1]] + [packed]
+            packed['inputs']['img'] = torch.cat([sample['inputs']['img'] for sample in samples])
+            frames = []
+            for position, sample in enumerate(samples):
+                previous = queue[position - 1] if position else None
+                if previous == queue[position]:
+                    previous = None
+                metainfo = sample['data_samples'].metainfo
+                frames.append(self._describe_frame(metainfo, queue[position], previous))
+        current.set_metainfo({'frames': frames})
+        return packed
+
+    def _index_frames(self, infos: Any) -> None:
+        self._index_of_token: dict[str, int] = {}
+        self._scenes: list[str] = []
+        self._frame_numbers: list[int] = []
+        previous_tokens = []
+        can_buses = []
+        for index, info in enumerate(infos):
+            self._index_of_token[info['token']] = index
+            self._scenes.append(info['scene_token'])
+            self._frame_numbers.append(info['frame_idx'])
+            previous_tokens.append(info['prev'])
+            can_buses.append(info['can_bus'])
+        self._tokens = list(self._index_of_token)
+        self._previous = [self._index_of_token.get(token) for token in previous_tokens]
+        self._can_bus = np.array(can_buses, dtype=np.float64)
+
+    def _draw_queue(self, index: int) -> list[int]:
+        past = [index]
+        for _ in range(self.queue_length):
+            previous = self._previous[past[0]]
+            past.insert(0, past[0] if previous is None else previous)
+        del past[np.random.randint(self.queue_length)]
+        return past
+
+    def _load_images(self, index: int) -> dict:
+        info = self.get_data_info(index)
+        info['box_type_3d'] = self.box_type_3d
+        info['box_mode_3d'] = self.box_mode_3d
+        try:
+            return self._image_pipeline(info)
+        except Exception:
+            self._explain_failure(index)
+            raise
+
+    def _describe_frame(self, metainfo: dict, index: int, previous: int | None) -> dict:
+        previous_can_bus = None if previous is None else self._can_bus[previous]
+        return {
+            'token': self._tokens[index],
+            'lidar2cam': [np.asarray(matrix) for matrix in metainfo['lidar2cam']],
+            'cam2img': [np.asarray(matrix) for matrix in metainfo['cam2img']],
+            'can_bus': relative_can_bus(self._can_bus[index], previous_can_bus),
+            'previous_token': '' if previous is None else self._tokens[previous],
+        }
+
+    def _check_pipeline(self) -> None:
+        transforms = list(iterate_transforms(self.pipeline))
+        names = [type(transform).__name__ for transform in transforms]
+        moving = [name for name in names if name in LIDAR_FRAME_AUGMENTATIONS]
+        if moving:
+            raise CibaError(
+                f'{self.ann_file}: the pipeline of NuScenesSequenceDataset has '
+                f'{", ".join(moving)}, which would move the LiDAR frame by another amount in each '
+                'frame of a sequence and break the motion between them. Take it out; augment the '
+                'images instead.'
+            )
+        for transform in transforms:
+            packed = getattr(transform, 'meta_keys', None)
+            missing = (
+                [] if packed is None else [key for key in FRAME_META_KEYS if key not in packed]
+            )
+            if missing:
+                raise CibaError(
+                    f'{self.ann_file}: {type(transform).__name__} in the pipeline of '
+                    f'NuScenesSequenceDataset must pack {", ".join(missing)}. Add it to its '
+                    'meta_keys.'
+                )
