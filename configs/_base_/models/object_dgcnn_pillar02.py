@@ -26,9 +26,7 @@ model = dict(
         norm_cfg=dict(type='BN1d', eps=1e-3, momentum=0.01),
         legacy=False,
     ),
-    pts_middle_encoder=dict(
-        type='PointPillarsScatter', in_channels=64, output_shape=[512, 512]
-    ),
+    pts_middle_encoder=dict(type='PointPillarsScatter', in_channels=64, output_shape=[512, 512]),
     pts_backbone=dict(
         type='SECOND',
         in_channels=64,

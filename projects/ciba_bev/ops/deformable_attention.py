@@ -1,13 +1,14 @@
 """Multi-scale deformable attention (Deformable DETR, Eq. 3) on any device.
 
-CUDA tensors go to mmcv's compiled kernel when mmcv has it. Everything else takes the PyTorch
-path below, which reads the sampled values with one ``embedding_bag`` and keeps none of them:
-the backward pass samples again, one feature level at a time, so its memory is that of one level.
+CUDA tensors go to mmcv's compiled kernel when mmcv has it, CPU tensors to the loops of
+``deformable_attention_cpu``, and the rest to PyTorch's own operators. No path keeps the sampled
+values for the backward pass, which would be points x levels times the size of the output.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import accumulate
 from typing import Sequence
 
 import torch
@@ -46,10 +47,12 @@ def deformable_attention(
     with torch.autocast(device_type=value.device.type, enabled=False):
         if value.is_cuda and _mmcv_has_cuda_operators():
             return _compiled(value, spatial_shapes, sampling_locations, weights).to(dtype)
-        output = _RecomputingAttention.apply(
-            value, tuple(spatial_shapes), sampling_locations, weights
-        )
-    return output.to(dtype)
+        arguments = (value, tuple(spatial_shapes), sampling_locations, weights)
+        if value.device.type == 'cpu':
+            from .deformable_attention_cpu import CompiledAttention  # numba: a slow import
+
+            return CompiledAttention.apply(*arguments).to(dtype)
+        return _RecomputingAttention.apply(*arguments).to(dtype)
 
 
 def _check_shapes(
@@ -102,7 +105,7 @@ def _compiled(
 
 
 class _RecomputingAttention(Function):
-    """Attention that saves its inputs only and samples again in the backward pass."""
+    """PyTorch's own operators, level by level, sampled again in the backward pass."""
 
     @staticmethod
     def forward(
@@ -114,18 +117,16 @@ class _RecomputingAttention(Function):
     ) -> Tensor:
         ctx.save_for_backward(value, sampling_locations, weights)
         ctx.spatial_shapes = spatial_shapes
-        batch, queries = sampling_locations.shape[:2]
-        # One bag per (sample, query, head): 4 corners x levels x points rows of the value table.
-        rows, corner_weights = _bilinear_corners(
-            value.size(2), spatial_shapes, sampling_locations, weights
-        )
-        output = functional.embedding_bag(
-            rows,
-            value.reshape(-1, value.size(-1)),
-            per_sample_weights=corner_weights,
-            mode='sum',
-        )
-        return output.view(batch, queries, -1)
+        output = None
+        for level, cells in enumerate(_cells_of_levels(spatial_shapes)):
+            part = _sample_level(
+                value[:, cells],
+                spatial_shapes[level],
+                sampling_locations[:, :, :, level],
+                weights[:, :, :, level],
+            )
+            output = part if output is None else output + part
+        return output
 
     @staticmethod
     def backward(ctx: Function, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -133,10 +134,7 @@ class _RecomputingAttention(Function):
         grad_value = torch.empty_like(value)
         grad_locations = torch.empty_like(sampling_locations)
         grad_weights = torch.empty_like(weights)
-        start = 0
-        for level, (height, width) in enumerate(ctx.spatial_shapes):
-            cells = slice(start, start + height * width)
-            start += height * width
+        for level, cells in enumerate(_cells_of_levels(ctx.spatial_shapes)):
             inputs = [
                 tensor.detach().requires_grad_()
                 for tensor in (
@@ -146,7 +144,7 @@ class _RecomputingAttention(Function):
                 )
             ]
             with torch.enable_grad():
-                output = _sample_level(inputs[0], (height, width), inputs[1], inputs[2])
+                output = _sample_level(inputs[0], ctx.spatial_shapes[level], *inputs[1:])
             gradients = torch.autograd.grad(output, inputs, grad_output)
             grad_value[:, cells] = gradients[0]
             grad_locations[:, :, :, level] = gradients[1]
@@ -154,46 +152,10 @@ class _RecomputingAttention(Function):
         return grad_value, None, grad_locations, grad_weights
 
 
-def _bilinear_corners(
-    num_heads: int,
-    spatial_shapes: tuple[tuple[int, int], ...],
-    sampling_locations: Tensor,
-    weights: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Rows of the flattened value table that each bag reads, and their weights.
-
-    Returns:
-        Two (B * Q * heads, levels * points * 4) tensors: int64 rows and float weights.
-    """
-    batch, _, _, _, points, _ = sampling_locations.shape
-    device = sampling_locations.device
-    num_cells = sum(height * width for height, width in spatial_shapes)
-    head = torch.arange(num_heads, device=device).view(1, 1, num_heads, 1)
-    first_cell = (torch.arange(batch, device=device) * num_cells).view(batch, 1, 1, 1)
-    shape = (*sampling_locations.shape[:3], len(spatial_shapes) * 4 * points)
-    rows = torch.empty(shape, dtype=torch.long, device=device)
-    corner_weights = weights.new_empty(shape)
-    slot = 0
-    for level, (height, width) in enumerate(spatial_shapes):
-        x = sampling_locations[:, :, :, level, :, 0] * width - 0.5
-        y = sampling_locations[:, :, :, level, :, 1] * height - 0.5
-        left, top = x.floor(), y.floor()
-        x_weights = (left + 1 - x, x - left)
-        y_weights = (top + 1 - y, y - top)
-        attention = weights[:, :, :, level]
-        for down in (0, 1):
-            row = top + down
-            row_weight = y_weights[down] * attention * ((row >= 0) & (row < height))
-            row_start = first_cell + row.clamp(0, height - 1).long() * width
-            for right in (0, 1):
-                column = left + right
-                inside = (column >= 0) & (column < width)
-                cell = row_start + column.clamp(0, width - 1).long()
-                rows[..., slot : slot + points] = cell * num_heads + head
-                corner_weights[..., slot : slot + points] = row_weight * x_weights[right] * inside
-                slot += points
-        first_cell = first_cell + height * width
-    return rows.flatten(0, 2), corner_weights.flatten(0, 2)
+def _cells_of_levels(spatial_shapes: SpatialShapes) -> list[slice]:
+    """Where each level lies in the flattened pyramid."""
+    ends = list(accumulate(height * width for height, width in spatial_shapes))
+    return [slice(start, end) for start, end in zip([0, *ends], ends)]
 
 
 def _sample_level(

@@ -164,14 +164,10 @@ class BEVFormerHead(SetPredictionHead):
         )
         return self.predict_codes(states, references)
 
-    def loss(
-        self, bev_embed: Tensor, data_samples: list[Det3DDataSample]
-    ) -> dict[str, Tensor]:
+    def loss(self, bev_embed: Tensor, data_samples: list[Det3DDataSample]) -> dict[str, Tensor]:
         """Losses of BEV maps (B, bev_h * bev_w, C) against their ground truth."""
         return self.loss_by_outputs(self(bev_embed), data_samples)
 
-    def predict(
-        self, bev_embed: Tensor, data_samples: list[Det3DDataSample]
-    ) -> list[InstanceData]:
+    def predict(self, bev_embed: Tensor, data_samples: list[Det3DDataSample]) -> list[InstanceData]:
         """Boxes of BEV maps (B, bev_h * bev_w, C)."""
         return self.predict_by_outputs(self(bev_embed), data_samples)

@@ -82,6 +82,13 @@ class NuScenesFrameDataset(NuScenesDataset):
             problems = [DataProblem(self.ann_file, '', 'data_list', 'it lists no samples', remedy)]
         if problems:
             raise data_error(problems)
+        asked = self._metainfo.get('version', version)
+        if asked != version:
+            raise DataError(
+                f'{self.ann_file}: the info file is of {version} (field metainfo.version), but the '
+                f'configuration says {asked}, against which it could not be scored. Leave version '
+                "out of the dataset's metainfo, or give an info file of that version."
+            )
         for key, value in metainfo.items():
             self._metainfo.setdefault(key, value)
         self.label_mapping = self._map_labels_by_name()

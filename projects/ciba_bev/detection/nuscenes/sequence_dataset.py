@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Sequence
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -172,23 +172,24 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
         current.set_metainfo({'frames': frames})
         return packed
 
-    def _index_frames(self, infos: Any) -> None:
-        self._index_of_token: dict[str, int] = {}
+    def _index_frames(self, infos: Iterable[dict]) -> None:
+        self._tokens: list[str] = []
         self._scenes: list[str] = []
         self._frame_numbers: list[int] = []
         previous_tokens = []
         can_buses = []
-        for index, info in enumerate(infos):
-            self._index_of_token[info['token']] = index
+        for info in infos:
+            self._tokens.append(info['token'])
             self._scenes.append(info['scene_token'])
             self._frame_numbers.append(info['frame_idx'])
             previous_tokens.append(info['prev'])
             can_buses.append(info['can_bus'])
-        self._tokens = list(self._index_of_token)
-        self._previous = [self._index_of_token.get(token) for token in previous_tokens]
+        index_of_token = {token: index for index, token in enumerate(self._tokens)}
+        self._previous = [index_of_token.get(token) for token in previous_tokens]
         self._can_bus = np.array(can_buses, dtype=np.float64)
 
     def _draw_queue(self, index: int) -> list[int]:
+        """Draws the frames of a training item; mmengine seeds NumPy in each loading process."""
         past = [index]
         for _ in range(self.queue_length):
             previous = self._previous[past[0]]
@@ -228,10 +229,8 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
                 'images instead.'
             )
         for transform in transforms:
-            packed = getattr(transform, 'meta_keys', None)
-            missing = (
-                [] if packed is None else [key for key in FRAME_META_KEYS if key not in packed]
-            )
+            packed = getattr(transform, 'meta_keys', FRAME_META_KEYS)
+            missing = [key for key in FRAME_META_KEYS if key not in packed]
             if missing:
                 raise CibaError(
                     f'{self.ann_file}: {type(transform).__name__} in the pipeline of '

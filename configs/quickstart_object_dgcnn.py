@@ -1,0 +1,101 @@
+"""A small LiDAR teacher for the simulated world: two cores train it in minutes."""
+
+_base_ = ['objectdgcnn_pillar02.py']
+
+data_root = 'data/simulated/'
+bev_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
+voxel_size = [0.4, 0.4, 8]
+channels = 64
+
+model = dict(
+    data_preprocessor=dict(
+        voxel_layer=dict(max_num_points=6, voxel_size=voxel_size, max_voxels=[12000, 12000])
+    ),
+    pts_voxel_encoder=dict(in_channels=4, feat_channels=[32], voxel_size=voxel_size),
+    pts_middle_encoder=dict(in_channels=32, output_shape=[256, 256]),
+    pts_backbone=dict(in_channels=32, out_channels=[32, 64, 64], layer_nums=[1, 1, 1]),
+    # Levels of 64 x 64 (as the student's map) and 32 x 32 cells.
+    pts_neck=dict(in_channels=[32, 64, 64], out_channels=channels, start_level=1, num_outs=2),
+    pts_bbox_head=dict(
+        embed_dims=channels,
+        num_levels=2,
+        num_query=200,
+        encoder_layers=1,
+        decoder_layers=3,
+        num_heads=4,
+        feedforward_channels=2 * channels,
+        num_neighbors=16,
+        dropout=0.0,
+    ),
+)
+
+# The simulated world is recorded without intermediate sweeps.
+load_one_sweep = dict(
+    type='LoadPointsFromFile', coord_type='LIDAR', load_dim=5, use_dim=4, backend_args=None
+)
+train_pipeline = [
+    load_one_sweep,
+    dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True),
+    dict(
+        type='GlobalRotScaleTrans',
+        rot_range=[-0.3925, 0.3925],
+        scale_ratio_range=[0.95, 1.05],
+        translation_std=[0, 0, 0],
+    ),
+    dict(
+        type='RandomFlip3D',
+        sync_2d=False,
+        flip_ratio_bev_horizontal=0.5,
+        flip_ratio_bev_vertical=0.5,
+    ),
+    dict(type='PointsRangeFilter', point_cloud_range=bev_range),
+    dict(type='ObjectRangeFilter', point_cloud_range=bev_range),
+    dict(type='ObjectNameFilter', classes={{_base_.class_names}}),
+    dict(type='PointShuffle'),
+    dict(
+        type='Pack3DDetInputs',
+        keys=['points', 'gt_bboxes_3d', 'gt_labels_3d'],
+        meta_keys={{_base_.pack_meta_keys}},
+    ),
+]
+test_pipeline = [
+    load_one_sweep,
+    dict(type='PointsRangeFilter', point_cloud_range=bev_range),
+    dict(type='Pack3DDetInputs', keys=['points'], meta_keys={{_base_.pack_meta_keys}}),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    # Classes are balanced in the simulated world, so frames are not repeated.
+    dataset=dict(
+        _delete_=True,
+        type={{_base_.dataset_type}},
+        data_root=data_root,
+        ann_file='nuscenes_infos_train.pkl',
+        pipeline=train_pipeline,
+        metainfo={{_base_.metainfo}},
+        modality={{_base_.input_modality}},
+        data_prefix={{_base_.data_prefix}},
+        use_valid_flag=True,
+        box_type_3d='LiDAR',
+    ),
+)
+val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl')
+test_evaluator = val_evaluator
+
+max_epochs = 24
+optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.99)))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, begin=0, end=100, by_epoch=False),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        eta_min_ratio=1e-2,
+        begin=0,
+        end=max_epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

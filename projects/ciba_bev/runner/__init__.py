@@ -1,0 +1,6 @@
+"""Training and scoring through mmengine's Runner: what the command-line tools do."""
+
+from .checked_runner import CheckedRunner
+from .loss_averaging_hook import LossAveragingHook
+
+__all__ = ['CheckedRunner', 'LossAveragingHook']

@@ -1,0 +1,191 @@
+"""Reading checkpoint files without running code from them.
+
+A checkpoint is a pickle, and unpickling can run anything. Every file is therefore read with
+``torch.load(weights_only=True)``, which builds tensors and plain containers only. What mmengine
+adds to its checkpoints, log histories and NumPy numbers, is allowed by name and nothing else is.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any, Callable, Union
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_dist_info, get_local_rank
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader, get_external_models, get_torchvision_models
+from mmengine.utils import digit_version
+
+from ..errors import CibaError
+from . import restricted_pickle
+
+MapLocation = Union[str, torch.device, Callable, None]
+
+# What was met stands between this mark and one of these.
+_TORCH_ADVICE = re.compile(
+    r'WeightsUnpickler error:(.*?)(?: Please use | *Check the documentation|$)', re.DOTALL
+)
+_NUMPY_SCALAR_TYPES = ('float64', 'float32', 'int64', 'int32', 'bool')
+# From 2.7 on, torch's own restricted loading can be told under which name a global is stored.
+_TORCH_TAKES_NAMED_GLOBALS = digit_version(torch.__version__) >= digit_version('2.7.0')
+
+
+def history_buffer_method(owner: type, name: str) -> Callable:
+    """Stand-in for ``getattr`` in a pickled log history, which names its statistics that way.
+
+    Args:
+        owner: The class the attribute is asked of.
+        name: The attribute.
+
+    Returns:
+        One of the statistics methods of mmengine's ``HistoryBuffer``.
+
+    Raises:
+        pickle.UnpicklingError: Anything else was asked for.
+    """
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(f'the checkpoint asks for attribute {name!r} of {owner!r}')
+
+
+def allowed_globals() -> dict[str, Any]:
+    """What may be named by a checkpoint beside torch's own allow-list: stored name to object."""
+    reconstruct = np.zeros(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    allowed = {
+        'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
+        'builtins.getattr': history_buffer_method,
+        'numpy.ndarray': np.ndarray,
+        'numpy.dtype': np.dtype,
+    }
+    # NumPy 2 moved these; a file written under either is read under either.
+    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        allowed[f'{module}._reconstruct'] = reconstruct
+        allowed[f'{module}.scalar'] = scalar
+    for name in _NUMPY_SCALAR_TYPES:
+        dtype = type(np.dtype(name))
+        allowed[f'{dtype.__module__}.{dtype.__qualname__}'] = dtype
+    return allowed
+
+
+def load_from_file(path: str | os.PathLike, map_location: MapLocation = 'cpu') -> dict[str, Any]:
+    """Read a local checkpoint file.
+
+    Args:
+        path: The file.
+        map_location: Where tensors go, as for ``torch.load``.
+
+    Returns:
+        The checkpoint: a state dict, or a dict that holds one under ``state_dict``.
+
+    Raises:
+        CibaError: The file is missing, damaged, or holds more than weights and logs.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CibaError(
+            f'{path}: there is no such checkpoint file.\n'
+            'Check the path; checkpoints of a training run lie in its work directory.'
+        )
+    try:
+        if _TORCH_TAKES_NAMED_GLOBALS:
+            named = [(value, name) for name, value in allowed_globals().items()]
+            with torch.serialization.safe_globals(named):
+                checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        else:
+            module = restricted_pickle.make_pickle_module(allowed_globals())
+            checkpoint = torch.load(
+                path, map_location=map_location, pickle_module=module, weights_only=False
+            )
+    except pickle.UnpicklingError as error:
+        raise CibaError(
+            f'{path}: refused, or not a checkpoint. Loading it could run code stored in it, and '
+            'only weights and training logs are read from checkpoints.\n'
+            f'Reason: {_reason(error)}\n'
+            'If you trust its origin, load it yourself once and save its weights alone:\n'
+            "torch.save({'state_dict': checkpoint['state_dict']}, 'weights.pth')"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CibaError(
+            f'{path}: the checkpoint cannot be read; it is truncated or damaged '
+            f'({str(error).splitlines()[0]}).\n'
+            'Take an earlier one of the same run, or copy or download it again.'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise CibaError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint.')
+    return checkpoint
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    """The part of torch's long advice that says what was met."""
+    advice = _TORCH_ADVICE.search(str(error))
+    return advice.group(1).strip() if advice else str(error)
+
+
+def load_from_url(url: str, map_location: MapLocation = 'cpu') -> dict[str, Any]:
+    """Fetch a checkpoint into torch's hub folder, once per machine, and read it.
+
+    Args:
+        url: Its address.
+        map_location: Where tensors go, as for ``torch.load``.
+
+    Returns:
+        The checkpoint, as from :func:`load_from_file`.
+
+    Raises:
+        CibaError: It cannot be fetched or read.
+    """
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    path = folder / os.path.basename(urlparse(url).path)
+    failure = None
+    if get_local_rank() == 0 and not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=get_dist_info()[0] == 0)
+        except OSError as error:
+            failure = error
+    barrier()
+    if failure is not None or not path.is_file():
+        raise CibaError(
+            f'{url}: the checkpoint cannot be downloaded ({failure}).\n'
+            f'Check the network, or put the file at {path} yourself.'
+        )
+    return load_from_file(path, map_location)
+
+
+def load_from_torchvision(name: str, map_location: MapLocation = 'cpu') -> dict[str, Any]:
+    """Read weights that torchvision publishes, by name (``torchvision://resnet50``)."""
+    return load_from_url(_published_url(name, get_torchvision_models()), map_location)
+
+
+def load_from_openmmlab(name: str, map_location: MapLocation = 'cpu') -> dict[str, Any]:
+    """Read weights that OpenMMLab publishes, by name (``open-mmlab://resnet50``)."""
+    return load_from_url(_published_url(name, get_external_models()), map_location)
+
+
+def _published_url(name: str, urls: dict[str, str]) -> str:
+    model = name.split('://', 1)[1]
+    if model not in urls:
+        raise CibaError(f'{name}: mmengine knows no published weights of this name.')
+    return urls[model]
+
+
+def read_checkpoints_safely() -> None:
+    """Make every checkpoint that mmengine loads in this process pass through this module.
+
+    Covers files, addresses and the names of published weights, whether they are asked for by
+    ``load_from``, ``--resume`` or a ``Pretrained`` initialisation.
+    """
+    # mmengine's log names a loader by its function's name, less `load_from_`.
+    for prefixes, loader in (
+        ('', load_from_file),
+        (('http://', 'https://'), load_from_url),
+        (('torchvision://', 'modelzoo://'), load_from_torchvision),
+        (('open-mmlab://', 'openmmlab://'), load_from_openmmlab),
+    ):
+        CheckpointLoader.register_scheme(prefixes, loader, force=True)

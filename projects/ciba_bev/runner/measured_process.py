@@ -1,0 +1,98 @@
+"""Running a command while watching its memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Mapping, Sequence
+
+import psutil
+
+_SAMPLING_SECONDS = 1.0
+
+
+@dataclass
+class Measurement:
+    """What a command took.
+
+    Attributes:
+        returncode: Its exit status.
+        seconds: Its duration.
+        peak_bytes: The most memory that it and its child processes held together, pages they share
+            counted once (sampled every second).
+    """
+
+    returncode: int
+    seconds: float
+    peak_bytes: int
+
+
+def memory_of(process: psutil.Process) -> int:
+    """Memory of a process and its descendants in bytes, shared pages counted once."""
+    total = 0
+    try:
+        for member in [process, *process.children(recursive=True)]:
+            try:
+                total += member.memory_full_info().pss
+            except psutil.NoSuchProcess:
+                # It ended between being listed and being asked.
+                continue
+    except psutil.NoSuchProcess:
+        return total
+    return total
+
+
+def run_measured(
+    command: Sequence[str],
+    folder: str | os.PathLike,
+    environment: Mapping[str, str],
+    log_file: str | os.PathLike,
+    on_line: Callable[[str], None],
+) -> Measurement:
+    """Run a command to its end.
+
+    Args:
+        command: The program and its arguments.
+        folder: The working folder.
+        environment: Its environment variables.
+        log_file: Where everything it prints goes.
+        on_line: Called with every line it prints, without the line's end.
+
+    Returns:
+        What it took.
+    """
+    began = time.monotonic()
+    peak = 0
+    ended = threading.Event()
+    with Path(log_file).open('w', encoding='utf-8') as log, subprocess.Popen(
+        list(command),
+        cwd=folder,
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+    ) as child:
+
+        def watch() -> None:
+            nonlocal peak
+            process = psutil.Process(child.pid)
+            while not ended.wait(_SAMPLING_SECONDS):
+                peak = max(peak, memory_of(process))
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            for line in child.stdout:
+                log.write(line)
+                log.flush()
+                on_line(line.rstrip('\n'))
+            returncode = child.wait()
+        finally:
+            ended.set()
+            watcher.join()
+    return Measurement(returncode, time.monotonic() - began, peak)

@@ -1,0 +1,64 @@
+"""Pictures of detections, drawn from the result file of the nuScenes metric."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import mmengine
+from nuscenes import NuScenes
+
+from ..errors import CibaError
+from ..visualization import draw_nuscenes_sample
+
+
+def draw_predictions(
+    results_file: str | os.PathLike,
+    info_file: str | os.PathLike,
+    out_dir: str | os.PathLike,
+    count: int,
+    score_threshold: float,
+) -> list[Path]:
+    """Draw detections on the cameras and in bird-eye view, for frames spread over the results.
+
+    Args:
+        results_file: A nuScenes detection result file (JSON).
+        info_file: The info file the detector was run on, in the nuScenes root folder; it states
+            the version of the tables.
+        out_dir: Folder for the pictures, named ``<sample token>.png``.
+        count: Number of frames.
+        score_threshold: Boxes with a lower score are left out.
+
+    Returns:
+        The pictures.
+
+    Raises:
+        CibaError: There is no such result file.
+    """
+    results_file, info_file, out_dir = Path(results_file), Path(info_file), Path(out_dir)
+    if not results_file.is_file():
+        raise CibaError(
+            f'{results_file}: there is no such result file. It is written by the nuScenes metric; '
+            "the config's test_evaluator has to be one."
+        )
+    results = json.loads(results_file.read_text(encoding='utf-8'))['results']
+    version = mmengine.load(info_file)['metainfo']['version']
+    nusc = NuScenes(version=version, dataroot=str(info_file.parent), verbose=False)
+    tokens = sorted(results, key=lambda token: nusc.get('sample', token)['timestamp'])
+    count = min(count, len(tokens))
+    out_dir.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for index in range(count):
+        # The middle of each of `count` equal stretches.
+        token = tokens[(2 * index + 1) * len(tokens) // (2 * count)]
+        picture = out_dir / f'{token}.png'
+        draw_nuscenes_sample(
+            nusc,
+            token,
+            predictions=results[token],
+            score_threshold=score_threshold,
+            out_file=str(picture),
+        )
+        pictures.append(picture)
+    return pictures

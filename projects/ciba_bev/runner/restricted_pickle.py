@@ -1,0 +1,46 @@
+"""Restricted unpickling for torch before 2.7, whose own cannot be given an allow-list by name."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from types import SimpleNamespace
+from typing import Any, Mapping
+
+import torch
+
+_TENSOR_BUILDERS = ('_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_parameter')
+
+
+def make_pickle_module(allowed: Mapping[str, Any]) -> SimpleNamespace:
+    """What ``torch.load(pickle_module=...)`` takes, building tensors and allowed objects only.
+
+    Args:
+        allowed: Stored name (``module.name``) to the object it stands for, beside the tensor
+            types, ``OrderedDict`` and the text codec that tensors and arrays are stored with.
+
+    Returns:
+        An object with the ``Unpickler`` and ``load`` of the standard library's module.
+    """
+
+    class RestrictedUnpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            # The name that Python 2, whose pickle format torch writes, has for it.
+            module = 'builtins' if module == '__builtin__' else module
+            full_name = f'{module}.{name}'
+            if full_name in allowed:
+                return allowed[full_name]
+            is_tensor_part = (
+                (module == 'torch._utils' and name in _TENSOR_BUILDERS)
+                or (module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype))
+                or (module == 'torch' and name in ('device', 'Size', 'Tensor'))
+                or (module in ('torch', 'torch.storage') and re.fullmatch(r'\w+Storage', name))
+            )
+            if is_tensor_part or full_name in ('collections.OrderedDict', '_codecs.encode'):
+                return super().find_class(module, name)
+            raise pickle.UnpicklingError(f'the checkpoint names {full_name}')
+
+    def load(file: Any, **options: Any) -> Any:
+        return RestrictedUnpickler(file, **options).load()
+
+    return SimpleNamespace(__name__='restricted_pickle', Unpickler=RestrictedUnpickler, load=load)

@@ -1,0 +1,235 @@
+"""Solid shapes that objects are composed of, as arrays the ray-casting kernels read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+BOX, ELLIPSOID, CONE = 0, 1, 2
+
+# How a surface is painted; the kernels in `appearance` know what each number looks like.
+(
+    PLAIN,
+    CAR_BODY,
+    CABIN,
+    BUS_BODY,
+    CARGO,
+    HORIZONTAL_STRIPES,
+    DIAGONAL_STRIPES,
+    FACADE,
+    FOLIAGE,
+    CLOTHING,
+    WHEEL,
+    TRUCK_CAB,
+) = range(12)
+
+
+class Primitives(NamedTuple):
+    """N solids.  Inside its axes' unit cube [-1, 1]^3 each is a tapered box, a ball or a cone.
+
+    Attributes:
+        kind: (N,) int64, `BOX`, `ELLIPSOID` or `CONE` (a cylinder where the taper is 0).
+        centre: (N, 3) float64 metres.
+        axes: (N, 3, 3) float64, columns are the local axes, of unit length.
+        half_size: (N, 3) float64 metres along the local axes.
+        taper: (N, 3) float64, share of the half size by which the front (+x), back (-x) and both
+            sides (y) have moved inwards at the top.  A cone reads its first column only.
+        object_index: (N,) int64, which object a solid belongs to; -1 for scenery.
+        colour: (N, 3) float64 RGB in [0, 1].
+        accent: (N, 3) float64 RGB, second colour of the texture.
+        texture: (N,) int64, one of the texture numbers above.
+        reflectivity: (N,) float64 in [0, 1], what the LiDAR sees.
+    """
+
+    kind: np.ndarray
+    centre: np.ndarray
+    axes: np.ndarray
+    half_size: np.ndarray
+    taper: np.ndarray
+    object_index: np.ndarray
+    colour: np.ndarray
+    accent: np.ndarray
+    texture: np.ndarray
+    reflectivity: np.ndarray
+
+
+class ShapeBuilder:
+    """Collects the solids of one object, in the object's own frame.
+
+    The object's frame has its origin on the ground below the object's centre, x forward, y left,
+    z up.
+    """
+
+    def __init__(self) -> None:
+        """Start with no solid."""
+        self._rows: list[tuple] = []
+
+    def _append(
+        self,
+        kind: int,
+        centre: np.ndarray,
+        axes: np.ndarray,
+        half_size: np.ndarray,
+        taper: tuple[float, float, float],
+        colour: np.ndarray,
+        accent: np.ndarray | None,
+        texture: int,
+        reflectivity: float,
+    ) -> None:
+        accent = colour if accent is None else accent
+        half_size = np.maximum(half_size, 0.005)
+        self._rows.append(
+            (kind, centre, axes, half_size, taper, -1, colour, accent, texture, reflectivity)
+        )
+
+    def box(
+        self,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        z: tuple[float, float],
+        colour: np.ndarray,
+        *,
+        taper: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        accent: np.ndarray | None = None,
+        texture: int = PLAIN,
+        reflectivity: float = 0.4,
+    ) -> None:
+        """Add a box by its extents in metres, narrowed towards the top by `taper`."""
+        low, high = np.array([x[0], y[0], z[0]]), np.array([x[1], y[1], z[1]])
+        self._append(
+            BOX,
+            (low + high) / 2,
+            np.eye(3),
+            (high - low) / 2,
+            taper,
+            colour,
+            accent,
+            texture,
+            reflectivity,
+        )
+
+    def beam(
+        self,
+        start: tuple[float, float, float],
+        end: tuple[float, float, float],
+        thickness: float,
+        colour: np.ndarray,
+        *,
+        reflectivity: float = 0.4,
+    ) -> None:
+        """Add a square bar from one point to another."""
+        start_point, end_point = np.asarray(start, float), np.asarray(end, float)
+        length = float(np.linalg.norm(end_point - start_point))
+        along = (end_point - start_point) / length
+        helper = np.array([0.0, 1.0, 0.0]) if abs(along[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
+        third = np.cross(along, helper)
+        third /= np.linalg.norm(third)
+        axes = np.stack([along, np.cross(third, along), third], axis=1)
+        half_size = np.array([length / 2, thickness / 2, thickness / 2])
+        centre = (start_point + end_point) / 2
+        self._append(
+            BOX, centre, axes, half_size, (0.0, 0.0, 0.0), colour, None, PLAIN, reflectivity
+        )
+
+    def ellipsoid(
+        self,
+        centre: tuple[float, float, float],
+        half_size: tuple[float, float, float],
+        colour: np.ndarray,
+        *,
+        accent: np.ndarray | None = None,
+        texture: int = PLAIN,
+        reflectivity: float = 0.3,
+    ) -> None:
+        """Add an upright ellipsoid."""
+        self._append(
+            ELLIPSOID,
+            np.asarray(centre, float),
+            np.eye(3),
+            np.asarray(half_size, float),
+            (0.0, 0.0, 0.0),
+            colour,
+            accent,
+            texture,
+            reflectivity,
+        )
+
+    def cone(
+        self,
+        centre_xy: tuple[float, float],
+        z: tuple[float, float],
+        radius: float,
+        colour: np.ndarray,
+        *,
+        taper: float = 0.0,
+        accent: np.ndarray | None = None,
+        texture: int = PLAIN,
+        reflectivity: float = 0.4,
+    ) -> None:
+        """Add an upright truncated cone; a cylinder where the taper is 0."""
+        self._append(
+            CONE,
+            np.array([*centre_xy, (z[0] + z[1]) / 2]),
+            np.eye(3),
+            np.array([radius, radius, (z[1] - z[0]) / 2]),
+            (taper, 0.0, 0.0),
+            colour,
+            accent,
+            texture,
+            reflectivity,
+        )
+
+    def wheel(self, x: float, y: float, radius: float, width: float, lift: float = 0.0) -> None:
+        """Add a wheel that stands on the ground, or `lift` metres above it."""
+        axes = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+        self._append(
+            CONE,
+            np.array([x, y, radius + lift]),
+            axes,
+            np.array([radius, radius, width / 2]),
+            (0.0, 0.0, 0.0),
+            np.array([0.07, 0.07, 0.08]),
+            np.array([0.55, 0.55, 0.58]),
+            WHEEL,
+            0.1,
+        )
+
+    def build(self) -> Primitives:
+        """Return the collected solids."""
+        columns = list(zip(*self._rows))
+        integers = {0, 5, 8}
+        return Primitives(
+            *(
+                np.array(column, dtype=np.int64 if index in integers else np.float64)
+                for index, column in enumerate(columns)
+            )
+        )
+
+
+def concatenate(parts: list[Primitives]) -> Primitives:
+    """Join several sets of solids into one."""
+    return Primitives(*(np.concatenate(columns) for columns in zip(*parts)))
+
+
+def place_in_world(
+    shape: Primitives, position: np.ndarray, yaw: float, object_index: int
+) -> Primitives:
+    """Move solids from an object's frame into the world.
+
+    Args:
+        shape: Solids in the object's frame.
+        position: World coordinates of the frame's origin, (3,) metres.
+        yaw: Heading of the object in radians.
+        object_index: Written into every solid.
+
+    Returns:
+        The moved solids.
+    """
+    cosine, sine = np.cos(yaw), np.sin(yaw)
+    rotation = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    return shape._replace(
+        centre=shape.centre @ rotation.T + position,
+        axes=rotation @ shape.axes,
+        object_index=np.full(len(shape.kind), object_index),
+    )

@@ -1,0 +1,195 @@
+"""Pictures of nuScenes key frames, read through the devkit."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ..errors import CibaError
+from .bird_eye_view import DrawnBoxes
+from .class_colours import CLASS_COLOURS
+from .sample_picture import CAMERA_LAYOUT, compose_sample_picture, write_picture
+
+if TYPE_CHECKING:
+    from nuscenes import NuScenes
+
+_DETECTION_NAMES = {
+    'movable_object.barrier': 'barrier',
+    'movable_object.trafficcone': 'traffic_cone',
+    'vehicle.bicycle': 'bicycle',
+    'vehicle.bus.bendy': 'bus',
+    'vehicle.bus.rigid': 'bus',
+    'vehicle.car': 'car',
+    'vehicle.construction': 'construction_vehicle',
+    'vehicle.motorcycle': 'motorcycle',
+    'vehicle.trailer': 'trailer',
+    'vehicle.truck': 'truck',
+    'human.pedestrian.adult': 'pedestrian',
+    'human.pedestrian.child': 'pedestrian',
+    'human.pedestrian.construction_worker': 'pedestrian',
+    'human.pedestrian.police_officer': 'pedestrian',
+}
+
+
+def quaternion_to_matrix(quaternion: list[float]) -> np.ndarray:
+    """Return the (3, 3) rotation of a quaternion (w, x, y, z), which need not be of unit length."""
+    w, x, y, z = np.asarray(quaternion, dtype=np.float64) / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def _transform(record: dict[str, Any]) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = quaternion_to_matrix(record['rotation'])
+    matrix[:3, 3] = record['translation']
+    return matrix
+
+
+def _sensor_to_world(nusc: NuScenes, sample_data: dict[str, Any]) -> np.ndarray:
+    calibration = nusc.get('calibrated_sensor', sample_data['calibrated_sensor_token'])
+    return _transform(nusc.get('ego_pose', sample_data['ego_pose_token'])) @ _transform(calibration)
+
+
+def _boxes_in_view(
+    descriptions: list[dict[str, Any]], class_names: list[str], world_to_view: np.ndarray
+) -> np.ndarray:
+    """Turn nuScenes boxes in the world into (N, 7) boxes of an upright frame."""
+    boxes = np.zeros((len(class_names), 7))
+    for row, description in zip(boxes, descriptions):
+        rotation = world_to_view[:3, :3] @ quaternion_to_matrix(description['rotation'])
+        row[:3] = world_to_view[:3, :3] @ description['translation'] + world_to_view[:3, 3]
+        width, length, height = description['size']
+        row[3:6] = length, width, height
+        row[6] = np.arctan2(rotation[1, 0], rotation[0, 0])
+    return boxes
+
+
+def _read_image(path: str) -> np.ndarray:
+    image = cv2.imread(path)
+    if image is None:
+        raise CibaError(f'{path} is missing or not an image; download or simulate it again')
+    return image[..., ::-1]
+
+
+def draw_nuscenes_sample(
+    nusc: NuScenes,
+    sample_token: str,
+    predictions: list[dict[str, Any]] | None = None,
+    score_threshold: float = 0.3,
+    out_file: str | os.PathLike | None = None,
+    points_on_images: bool = False,
+) -> np.ndarray:
+    """Draw a key frame of nuScenes or of a data set in its format.
+
+    Annotated objects that no LiDAR point lies on are left out, as in the detection evaluation.
+
+    Args:
+        nusc: The devkit's data set.
+        sample_token: Token of the key frame.
+        predictions: Detections in nuScenes' result format: `translation`, `size`, `rotation` in
+            the world frame, `detection_name` and `detection_score`.  None draws ground truth only.
+        score_threshold: Predictions with a lower score are left out.
+        out_file: Where to write the picture as PNG, or None.
+        points_on_images: Whether to draw the LiDAR points into the images, too.
+
+    Returns:
+        (H, W, 3) uint8 RGB picture.
+
+    Raises:
+        CibaError: If a sensor file is missing or damaged.
+    """
+    sample = nusc.get('sample', sample_token)
+    lidar = nusc.get('sample_data', sample['data']['LIDAR_TOP'])
+    lidar_to_world = _sensor_to_world(nusc, lidar)
+    # An upright frame at the LiDAR, in which boxes are exactly upright although the sensor leans.
+    forward = lidar_to_world[:3, 1]
+    yaw = np.arctan2(forward[1], forward[0]) - np.pi / 2
+    view_to_world = np.eye(4)
+    view_to_world[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+    view_to_world[:3, 3] = lidar_to_world[:3, 3]
+    world_to_view = np.linalg.inv(view_to_world)
+
+    points = _read_points(os.path.join(nusc.dataroot, lidar['filename']))
+    lidar_to_view = world_to_view @ lidar_to_world
+    points = points[:, :3] @ lidar_to_view[:3, :3].T + lidar_to_view[:3, 3]
+    images, lidar2img = {}, {}
+    for channel in (channel for row in CAMERA_LAYOUT for channel in row):
+        camera = nusc.get('sample_data', sample['data'][channel])
+        calibration = nusc.get('calibrated_sensor', camera['calibrated_sensor_token'])
+        intrinsic = np.eye(4)
+        intrinsic[:3, :3] = calibration['camera_intrinsic']
+        world_to_camera = np.linalg.inv(_sensor_to_world(nusc, camera))
+        lidar2img[channel] = intrinsic @ world_to_camera @ view_to_world
+        images[channel] = _read_image(os.path.join(nusc.dataroot, camera['filename']))
+
+    annotations = [nusc.get('sample_annotation', token) for token in sample['anns']]
+    annotations = [
+        annotation
+        for annotation in annotations
+        if annotation['category_name'] in _DETECTION_NAMES and annotation['num_lidar_pts'] > 0
+    ]
+    names = [_DETECTION_NAMES[annotation['category_name']] for annotation in annotations]
+    ground_truth = DrawnBoxes(_boxes_in_view(annotations, names, world_to_view), names)
+    detected = None
+    if predictions is not None:
+        detected = _detected_boxes(predictions, score_threshold, world_to_view)
+    scene = nusc.get('scene', sample['scene_token'])
+    picture = compose_sample_picture(
+        images,
+        lidar2img,
+        points,
+        ground_truth,
+        detected,
+        title=_title(nusc, scene, sample, detected, score_threshold),
+        points_on_images=points_on_images,
+    )
+    if out_file is not None:
+        write_picture(picture, out_file)
+    return picture
+
+
+def _read_points(path: str) -> np.ndarray:
+    if not pathlib.Path(path).is_file():
+        raise CibaError(f'{path} is missing; download or simulate it again')
+    values = np.fromfile(path, dtype=np.float32)
+    if values.size % 5:
+        raise CibaError(f'{path} is truncated: {values.size} numbers are no multiple of 5')
+    return values.reshape(-1, 5)
+
+
+def _detected_boxes(
+    predictions: list[dict[str, Any]], score_threshold: float, world_to_view: np.ndarray
+) -> DrawnBoxes:
+    kept = [
+        prediction
+        for prediction in predictions
+        if prediction['detection_score'] >= score_threshold
+        and prediction['detection_name'] in CLASS_COLOURS
+    ]
+    names = [prediction['detection_name'] for prediction in kept]
+    scores = np.array([prediction['detection_score'] for prediction in kept])
+    return DrawnBoxes(_boxes_in_view(kept, names, world_to_view), names, scores)
+
+
+def _title(
+    nusc: NuScenes,
+    scene: dict[str, Any],
+    sample: dict[str, Any],
+    detected: DrawnBoxes | None,
+    score_threshold: float,
+) -> str:
+    first = nusc.get('sample', scene['first_sample_token'])
+    seconds = (sample['timestamp'] - first['timestamp']) / 1e6
+    shown = 'ground truth'
+    if detected is not None:
+        shown = f'{len(detected)} detections with a score of {score_threshold:g} or more'
+    return f'{scene["name"]}, {seconds:.1f} s   {sample["token"]}   {shown}'

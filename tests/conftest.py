@@ -1,0 +1,43 @@
+"""Data that tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def simulated_nuscenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny simulated data set in nuScenes format, with its info files.
+
+    Two scenes of seven frames: ``scene-0061`` (training) and ``scene-0103`` (validation), with one
+    LiDAR sweep between key frames and the CAN bus expansion. Tests must not change it.
+    """
+    from ciba_bev.detection.nuscenes.info_creation import create_info_files
+    from ciba_bev.simulation import SimulationSettings, simulate_nuscenes
+
+    root = tmp_path_factory.mktemp('simulated') / 'nuscenes'
+    settings = SimulationSettings(
+        frames_per_scene=7,
+        image_width=96,
+        image_height=54,
+        supersampling=1,
+        lidar_azimuth_steps=180,
+        sweeps_per_keyframe=1,
+        can_bus=True,
+    )
+    simulate_nuscenes(root, ['scene-0061', 'scene-0103'], seed=0, settings=settings)
+    create_info_files(root, 'v1.0-mini')
+    return root
+
+
+@pytest.fixture(scope='session')
+def real_frame() -> Path:
+    """The folder with one real nuScenes key frame, which is not part of the repository."""
+    folder = REPOSITORY.parent / 'shared' / 'nuscenes_frame'
+    if not folder.is_dir():
+        pytest.skip(f'the real nuScenes frame is not at {folder}')
+    return folder

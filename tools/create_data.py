@@ -1,0 +1,75 @@
+"""Makes the info files that the nuScenes datasets read (see data/README.md).
+
+Examples:
+    python tools/create_data.py --root-path data/nuscenes --version v1.0-trainval
+    python tools/create_data.py --root-path data/nuscenes --version v1.0-mini --annotate-only
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ciba_bev.detection.nuscenes.info_creation import (
+    SPLITS,
+    annotate_info_files,
+    create_info_files,
+)
+from ciba_bev.errors import CibaError
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line.
+
+    Returns:
+        The arguments.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--root-path', required=True, help='nuScenes root: samples, sweeps and the tables'
+    )
+    parser.add_argument('--version', required=True, choices=list(SPLITS), help='nuScenes version')
+    parser.add_argument(
+        '--extra-tag', default='nuscenes', help="start of the info files' names (%(default)s)"
+    )
+    parser.add_argument('--out-dir', help='where the info files go (the root)')
+    parser.add_argument(
+        '--max-sweeps',
+        type=int,
+        default=10,
+        help='most past LiDAR sweeps to list for a sample (%(default)s)',
+    )
+    parser.add_argument(
+        '--can-bus',
+        help='folder can_bus of the CAN bus expansion (looked for in the root and next to it; '
+        'optional)',
+    )
+    parser.add_argument(
+        '--annotate-only',
+        action='store_true',
+        help="complete the info files that mmdet3d's own create_data.py has written",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Makes or completes the info files."""
+    args = parse_args()
+    shared = {
+        'root_path': args.root_path,
+        'version': args.version,
+        'out_dir': args.out_dir,
+        'tag': args.extra_tag,
+        'can_bus': args.can_bus,
+    }
+    try:
+        if args.annotate_only:
+            annotate_info_files(**shared)
+        else:
+            create_info_files(max_sweeps=args.max_sweeps, **shared)
+    except CibaError as error:
+        sys.exit(f'Error: {error}')
+
+
+if __name__ == '__main__':
+    main()

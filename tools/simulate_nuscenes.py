@@ -1,0 +1,132 @@
+"""Simulates a driving world and writes it in the nuScenes format.
+
+Examples:
+    python tools/simulate_nuscenes.py --out data/simulated --seed 0
+    python tools/simulate_nuscenes.py --out data/tiny --scenes scene-0061 scene-0103 \
+        --frames-per-scene 4 --image-size 64 36
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from ciba_bev.errors import CibaError
+from ciba_bev.simulation import SimulationSettings, resolve_scene_names, simulate_nuscenes
+from ciba_bev.simulation.settings import VERSIONS
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line.
+
+    Returns:
+        The arguments.
+    """
+    defaults = SimulationSettings()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--out', required=True, help='data root to create')
+    parser.add_argument(
+        '--scenes',
+        nargs='+',
+        default=[],
+        metavar='N|NAME',
+        help='how many scenes, or nuScenes scene names (the ten scenes of v1.0-mini)',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of the world (%(default)s)')
+    parser.add_argument('--version', default=defaults.version, choices=VERSIONS)
+    parser.add_argument(
+        '--frames-per-scene',
+        type=int,
+        default=defaults.frames_per_scene,
+        help='key frames a scene, half a second apart (%(default)s)',
+    )
+    parser.add_argument(
+        '--image-size',
+        type=int,
+        nargs=2,
+        metavar=('W', 'H'),
+        default=(defaults.image_width, defaults.image_height),
+        help='size of the camera images in pixels (%(default)s)',
+    )
+    parser.add_argument(
+        '--supersampling',
+        type=int,
+        default=defaults.supersampling,
+        help='rays along each side of a pixel (%(default)s)',
+    )
+    parser.add_argument('--lidar-beams', type=int, default=defaults.lidar_beams, help='%(default)s')
+    parser.add_argument(
+        '--lidar-azimuth-steps',
+        type=int,
+        default=defaults.lidar_azimuth_steps,
+        help="LiDAR columns in a turn; nuScenes' sensor has about 1080 (%(default)s)",
+    )
+    parser.add_argument(
+        '--sweeps-per-keyframe',
+        type=int,
+        default=defaults.sweeps_per_keyframe,
+        help='LiDAR sweeps between two key frames; nuScenes has 9 (%(default)s)',
+    )
+    parser.add_argument(
+        '--can-bus', action='store_true', help="also write the CAN bus expansion's poses"
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=min(2, os.cpu_count() or 1),
+        help='processes; they do not change the files (%(default)s)',
+    )
+    parser.add_argument(
+        '--picture', help='where to draw one sample as PNG (sample.png in the data root)'
+    )
+    parser.add_argument('--no-picture', action='store_true', help='draw no sample')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Simulates the data set and draws a sample of it."""
+    args = parse_args()
+    started = time.monotonic()
+    try:
+        settings = SimulationSettings(
+            frames_per_scene=args.frames_per_scene,
+            image_width=args.image_size[0],
+            image_height=args.image_size[1],
+            supersampling=args.supersampling,
+            lidar_beams=args.lidar_beams,
+            lidar_azimuth_steps=args.lidar_azimuth_steps,
+            sweeps_per_keyframe=args.sweeps_per_keyframe,
+            can_bus=args.can_bus,
+            version=args.version,
+        )
+        scene_names = resolve_scene_names(args.scenes, args.version)
+        root = simulate_nuscenes(
+            args.out, scene_names, args.seed, settings, workers=args.workers, show_progress=True
+        )
+        minutes, seconds = divmod(round(time.monotonic() - started), 60)
+        frames = len(scene_names) * settings.frames_per_scene
+        print(
+            f'{frames} key frames of {len(scene_names)} scenes in {root}, {minutes}:{seconds:02d}'
+        )
+        if not args.no_picture:
+            _draw_one_sample(root, args.version, Path(args.picture or root / 'sample.png'))
+    except CibaError as error:
+        sys.exit(f'Error: {error}')
+    except KeyboardInterrupt:
+        sys.exit('Interrupted; nothing was written.')
+
+
+def _draw_one_sample(root: Path, version: str, picture: Path) -> None:
+    from ciba_bev.visualization import draw_nuscenes_sample
+    from nuscenes import NuScenes  # slow to import, and not needed without a picture
+
+    nusc = NuScenes(version=version, dataroot=str(root), verbose=False)
+    draw_nuscenes_sample(nusc, nusc.sample[len(nusc.sample) // 2]['token'], out_file=picture)
+    print(f'a sample is drawn in {picture}')
+
+
+if __name__ == '__main__':
+    main()
