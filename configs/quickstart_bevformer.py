@@ -3,6 +3,7 @@
 _base_ = ['bevformer_s_r50.py']
 
 data_root = 'data/simulated/'
+bev_range = [-40.0, -40.0, -5.0, 40.0, 40.0, 3.0]
 channels = 64
 
 model = dict(
@@ -13,16 +14,17 @@ model = dict(
         base_channels=24,
         frozen_stages=-1,
         norm_eval=False,
-        # Weights for this width do not exist; it learns from nothing.
+        # There are no weights of this width to start from.
         init_cfg=None,
     ),
     img_neck=dict(in_channels=[48, 96, 192], out_channels=channels, num_outs=3),
-    # 64 x 64 cells of 1.6 m, as the teacher's first level.
+    # 64 x 64 cells of 1.25 m, as the teacher's first level.
     pts_bbox_head=dict(
         embed_dims=channels,
         num_query=200,
         bev_h=64,
         bev_w=64,
+        point_cloud_range=bev_range,
         num_levels=3,
         encoder_layers=2,
         decoder_layers=3,
@@ -33,13 +35,26 @@ model = dict(
     ),
 )
 
-train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(data_root=data_root))
+train_pipeline = [
+    dict(type='LoadMultiViewImageFromFiles', to_float32=True, num_views=6, backend_args=None),
+    dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True),
+    dict(type='ObjectRangeFilter', point_cloud_range=bev_range),
+    dict(type='ObjectNameFilter', classes={{_base_.class_names}}),
+    dict(
+        type='Pack3DDetInputs',
+        keys=['img', 'gt_bboxes_3d', 'gt_labels_3d'],
+        meta_keys={{_base_.pack_meta_keys}},
+    ),
+]
+train_dataloader = dict(
+    batch_size=2, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline)
+)
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl')
 test_evaluator = val_evaluator
 
-max_epochs = 20
+max_epochs = 8
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3), paramwise_cfg=dict(custom_keys=dict(img_backbone=dict(lr_mult=1.0)))
 )

@@ -3,28 +3,41 @@
 _base_ = ['objectdgcnn_pillar02.py']
 
 data_root = 'data/simulated/'
-bev_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
-voxel_size = [0.4, 0.4, 8]
+# The simulated LiDAR sees 40 m.
+bev_range = [-40.0, -40.0, -5.0, 40.0, 40.0, 3.0]
+voxel_size = [0.625, 0.625, 8]
 channels = 64
 
 model = dict(
     data_preprocessor=dict(
-        voxel_layer=dict(max_num_points=6, voxel_size=voxel_size, max_voxels=[12000, 12000])
+        voxel_layer=dict(
+            max_num_points=12,
+            voxel_size=voxel_size,
+            max_voxels=[8000, 8000],
+            point_cloud_range=bev_range,
+        )
     ),
-    pts_voxel_encoder=dict(in_channels=4, feat_channels=[32], voxel_size=voxel_size),
-    pts_middle_encoder=dict(in_channels=32, output_shape=[256, 256]),
-    pts_backbone=dict(in_channels=32, out_channels=[32, 64, 64], layer_nums=[1, 1, 1]),
+    pts_voxel_encoder=dict(
+        in_channels=4,
+        feat_channels=[48],
+        voxel_size=voxel_size,
+        point_cloud_range=bev_range,
+    ),
+    pts_middle_encoder=dict(in_channels=48, output_shape=[128, 128]),
+    pts_backbone=dict(
+        in_channels=48, out_channels=[64, 96], layer_nums=[2, 2], layer_strides=[2, 2]
+    ),
     # Levels of 64 x 64 (as the student's map) and 32 x 32 cells.
-    pts_neck=dict(in_channels=[32, 64, 64], out_channels=channels, start_level=1, num_outs=2),
+    pts_neck=dict(in_channels=[64, 96], out_channels=channels, num_outs=2),
     pts_bbox_head=dict(
         embed_dims=channels,
         num_levels=2,
         num_query=200,
+        point_cloud_range=bev_range,
         encoder_layers=1,
         decoder_layers=3,
         num_heads=4,
         feedforward_channels=2 * channels,
-        num_neighbors=16,
         dropout=0.0,
     ),
 )
@@ -64,7 +77,7 @@ test_pipeline = [
     dict(type='Pack3DDetInputs', keys=['points'], meta_keys={{_base_.pack_meta_keys}}),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     # Classes are balanced in the simulated world, so frames are not repeated.
     dataset=dict(
@@ -85,7 +98,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl')
 test_evaluator = val_evaluator
 
-max_epochs = 24
+max_epochs = 10
 optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.99)))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=100, by_epoch=False),

@@ -15,9 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nuscenes import NuScenes
+
 from ciba_bev.errors import CibaError
 from ciba_bev.visualization import draw_nuscenes_sample
-from nuscenes import NuScenes
 
 
 def parse_args() -> argparse.Namespace:

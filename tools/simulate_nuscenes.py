@@ -65,6 +65,12 @@ def parse_args() -> argparse.Namespace:
         help="LiDAR columns in a turn; nuScenes' sensor has about 1080 (%(default)s)",
     )
     parser.add_argument(
+        '--lidar-range',
+        type=float,
+        default=defaults.lidar_range,
+        help="how far the LiDAR sees in metres; nuScenes' sensor reaches about 100 (%(default)s)",
+    )
+    parser.add_argument(
         '--sweeps-per-keyframe',
         type=int,
         default=defaults.sweeps_per_keyframe,
@@ -98,6 +104,7 @@ def main() -> None:
             supersampling=args.supersampling,
             lidar_beams=args.lidar_beams,
             lidar_azimuth_steps=args.lidar_azimuth_steps,
+            lidar_range=args.lidar_range,
             sweeps_per_keyframe=args.sweeps_per_keyframe,
             can_bus=args.can_bus,
             version=args.version,
@@ -106,11 +113,9 @@ def main() -> None:
         root = simulate_nuscenes(
             args.out, scene_names, args.seed, settings, workers=args.workers, show_progress=True
         )
-        minutes, seconds = divmod(round(time.monotonic() - started), 60)
+        seconds = round(time.monotonic() - started)
         frames = len(scene_names) * settings.frames_per_scene
-        print(
-            f'{frames} key frames of {len(scene_names)} scenes in {root}, {minutes}:{seconds:02d}'
-        )
+        print(f'{frames} key frames of {len(scene_names)} scenes in {root} after {seconds} s')
         if not args.no_picture:
             _draw_one_sample(root, args.version, Path(args.picture or root / 'sample.png'))
     except CibaError as error:
@@ -120,8 +125,9 @@ def main() -> None:
 
 
 def _draw_one_sample(root: Path, version: str, picture: Path) -> None:
-    from ciba_bev.visualization import draw_nuscenes_sample
     from nuscenes import NuScenes  # slow to import, and not needed without a picture
+
+    from ciba_bev.visualization import draw_nuscenes_sample
 
     nusc = NuScenes(version=version, dataroot=str(root), verbose=False)
     draw_nuscenes_sample(nusc, nusc.sample[len(nusc.sample) // 2]['token'], out_file=picture)

@@ -31,7 +31,7 @@ def real_dataset(config: Config, folder: Path, loader: str = 'train_dataloader')
         dataset = dataset.dataset
     dataset = dataset.copy()
     dataset.update(data_root=str(folder), ann_file=INFO_FILE)
-    dataset.data_prefix = {key: '' for key in dataset.data_prefix}
+    dataset.data_prefix = dict.fromkeys(dataset.data_prefix, '')
     return DATASETS.build(dataset)
 
 
@@ -50,32 +50,35 @@ def make_batch(model: torch.nn.Module, item: dict, training: bool = False) -> di
     return model.data_preprocessor(pseudo_collate([item]), training)
 
 
+def count_inside(points: np.ndarray, box: np.ndarray) -> int:
+    """Points (N, 3) inside a box (x, y, z, length, width, height, yaw, ...)."""
+    cosine, sine = np.cos(box[6]), np.sin(box[6])
+    offset = points - box[:3]
+    along = offset[:, 0] * cosine + offset[:, 1] * sine
+    across = offset[:, 1] * cosine - offset[:, 0] * sine
+    local = np.abs(np.stack((along, across, offset[:, 2]), axis=1))
+    return int((local <= box[3:6] / 2).all(1).sum())
+
+
 def test_points_fall_on_objects_and_boxes_into_images(real_frame):
     """Boxes hold the LiDAR points their annotation counts, and project in front of cameras."""
-    item = real_dataset(load_config('objectdgcnn_voxel01.py'), real_frame, 'val_dataloader')
-    info = item.get_data_info(0)
-    points = torch.from_numpy(
-        np.fromfile(info['lidar_points']['lidar_path'], np.float32).reshape(-1, 5)[:, :3]
-    )
+    config = load_config('objectdgcnn_voxel01.py')
+    info = real_dataset(config, real_frame, 'val_dataloader').get_data_info(0)
+    points = np.fromfile(info['lidar_points']['lidar_path'], np.float32).reshape(-1, 5)[:, :3]
     camera_set = real_dataset(load_config('bevformer_s_r50.py'), real_frame)
     sample = camera_set[0]['data_samples']
     lidar2img = lidar2img_matrices(sample.metainfo)
     assert lidar2img.shape == (6, 4, 4)
 
-    boxes = sample.gt_instances_3d.bboxes_3d
-    counted = boxes.points_in_boxes_all(points).sum(0)
-    annotated = [
-        instance['num_lidar_pts']
-        for instance in info['instances']
-        if instance['bbox_3d_isvalid'] and abs(np.array(instance['bbox_3d'][:2])).max() < 51.2
-    ]
-    assert len(annotated) == len(boxes)
-    np.testing.assert_allclose(counted.numpy(), annotated, atol=2)
+    seen = [instance for instance in info['instances'] if instance['bbox_3d_isvalid']]
+    boxes = np.array([instance['bbox_3d'] for instance in seen])
+    annotated = np.array([instance['num_lidar_pts'] for instance in seen])
+    counted = np.array([count_inside(points, box) for box in boxes])
+    # The annotated boxes were drawn on points before motion compensation: a few points differ.
+    assert (np.abs(counted - annotated) <= 2 + 0.05 * annotated).mean() > 0.95
 
-    centers = gravity_center_boxes(boxes)[:, :3].numpy()
-    projected = np.einsum(
-        'nij,kj->nki', lidar2img, np.pad(centers, ((0, 0), (0, 1)), constant_values=1)
-    )
+    centers = np.pad(boxes[:, :3], ((0, 0), (0, 1)), constant_values=1)
+    projected = np.einsum('nij,kj->nki', lidar2img, centers)
     depth = projected[..., 2]
     pixels = projected[..., :2] / depth[..., None]
     inside = (depth > 0) & (pixels > 0).all(-1) & (pixels < (1600, 900)).all(-1)
@@ -126,3 +129,77 @@ def test_full_size_student_trains_one_step_within_16_gb(real_frame):
     subprocess.run([sys.executable, '-c', code], check=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     assert peak < 16 * GIGABYTE
+
+
+def small_student_config() -> Config:
+    """BEVFormer-S with a narrow ResNet-18, 32 x 32 BEV cells and images of 480 x 270."""
+    config = load_config('bevformer_s_r50.py')
+    config.merge_from_dict(
+        dict(
+            model=dict(
+                use_grid_mask=False,
+                img_backbone=dict(
+                    depth=18, base_channels=24, frozen_stages=-1, norm_eval=False, init_cfg=None
+                ),
+                img_neck=dict(in_channels=[48, 96, 192], out_channels=64, num_outs=3),
+                pts_bbox_head=dict(
+                    embed_dims=64,
+                    num_query=80,
+                    bev_h=32,
+                    bev_w=32,
+                    num_levels=3,
+                    encoder_layers=2,
+                    decoder_layers=2,
+                    num_heads=4,
+                    num_spatial_points=4,
+                    feedforward_channels=128,
+                    dropout=0.0,
+                ),
+            )
+        )
+    )
+    pipeline = config.train_dataloader.dataset.pipeline
+    resize = dict(
+        type='MultiViewWrapper',
+        transforms=[dict(type='Resize3D', scale=(480, 270), keep_ratio=True)],
+    )
+    # Always the same picture of the same frame: no distortion, but a smaller image.
+    pipeline[1] = resize
+    return config
+
+
+@pytest.mark.slow
+def test_small_student_learns_the_frame_by_heart(real_frame):
+    """Trained on one frame only, its boxes come out where and as they are."""
+    torch.manual_seed(0)
+    config = small_student_config()
+    model = MODELS.build(config.model).train()
+    batch = make_batch(model, real_dataset(config, real_frame)[0], training=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    steps = 250
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        sum(model.loss(batch['inputs'], batch['data_samples']).values()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 35)
+        optimizer.step()
+        schedule.step()
+
+    sample = batch['data_samples'][0]
+    truth = gravity_center_boxes(sample.gt_instances_3d.bboxes_3d)
+    labels = sample.gt_instances_3d.labels_3d
+    # Batch statistics of this one frame are what it has learned with.
+    with torch.no_grad():
+        bev_embed = model.extract_feat(batch['inputs'], batch['data_samples'])
+        (predicted,) = model.pts_bbox_head.predict(bev_embed, batch['data_samples'])
+    confident = predicted.scores_3d > 0.3
+    boxes = gravity_center_boxes(predicted.bboxes_3d[confident])
+    distance = torch.cdist(truth[:, :2], boxes[:, :2])
+    distance[labels[:, None] != predicted.labels_3d[confident]] = float('inf')
+    nearest = distance.min(1)
+    found = nearest.values < 1.0
+    print(f'{int(found.sum())} of {len(truth)} boxes found, {len(boxes)} predicted')
+    assert found.float().mean() > 0.9
+    assert len(boxes) < 1.2 * len(truth)
+    sizes = (boxes[nearest.indices[found], 3:6] / truth[found, 3:6]).log().abs()
+    assert sizes.median() < 0.1

@@ -2,9 +2,10 @@ import os
 
 import pytest
 import toy_training
+from mmengine.config import Config
+
 from ciba_bev.runner import CheckedRunner
 from ciba_bev.runner.checkpoint_files import read_checkpoints_safely
-from mmengine.config import Config
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ciba_bev.errors import CibaError
 
 

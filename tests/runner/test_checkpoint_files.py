@@ -5,11 +5,12 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
 from ciba_bev.errors import CibaError
 from ciba_bev.runner import checkpoint_files
 from ciba_bev.runner.checkpoint_files import load_from_file
-from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
 
 
 @pytest.fixture(params=['torch knows named globals', 'older torch'])

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torch import nn
+
 from ciba_bev.errors import CibaError
 from ciba_bev.runner.checkpoint_matching import (
     check_pretrained_weights,
@@ -9,7 +11,6 @@ from ciba_bev.runner.checkpoint_matching import (
     require_half,
     weights_of,
 )
-from torch import nn
 
 
 def network(width=4):

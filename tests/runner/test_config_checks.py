@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+
 from ciba_bev.errors import CibaError
 from ciba_bev.runner.config_checks import check_config, check_grids, check_ranges
-from mmengine.config import Config
 
 RANGE = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
 PROJECT = Path(__file__).resolve().parents[2]

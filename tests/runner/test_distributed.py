@@ -1,8 +1,9 @@
 import pytest
 import torch.distributed
+from mmengine.config import Config
+
 from ciba_bev.errors import CibaError
 from ciba_bev.runner.distributed import finish_distributed, prepare_distributed
-from mmengine.config import Config
 
 
 @pytest.fixture

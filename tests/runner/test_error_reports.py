@@ -1,5 +1,6 @@
 import pytest
 import torch.utils.data
+
 from ciba_bev.errors import CibaError
 from ciba_bev.runner.error_reports import exit_with_message, message_of
 

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+from rich.console import Console
+
 from ciba_bev.errors import CibaError
 from ciba_bev.runner import quickstart
 from ciba_bev.runner.quickstart import (
@@ -11,7 +13,6 @@ from ciba_bev.runner.quickstart import (
     run_quickstart,
     summarise_progress,
 )
-from rich.console import Console
 
 CONFIG = "data_root = 'data/world'\ntrain_cfg = dict(max_epochs=3)\n"
 # Each tool notes that it ran and writes what the real one would.

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import toy_training
+
 from ciba_bev.errors import CibaError
 from ciba_bev.runner.testing import main, write_metrics
 

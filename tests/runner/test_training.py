@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 import toy_training
+from mmengine.config import Config
+
 from ciba_bev.errors import CibaError
 from ciba_bev.runner import training
 from ciba_bev.runner.training import (
@@ -12,7 +14,6 @@ from ciba_bev.runner.training import (
     parse_arguments,
     resume_command,
 )
-from mmengine.config import Config
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from ciba_bev.registry import DATASETS, METRICS, MODELS
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
+
+from ciba_bev.registry import DATASETS, METRICS, MODELS
 
 CONFIG = """
 custom_imports = dict(imports=['ciba_bev.runner', 'toy_training'], allow_failed_imports=False)

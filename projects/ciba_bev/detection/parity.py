@@ -7,6 +7,7 @@ A recording is a ``.pt`` file with ``config``, ``state_dict`` (the reference's p
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import NamedTuple
 
 import torch
@@ -46,22 +47,27 @@ def compare_with_recording(path: str | Path) -> list[Comparison]:
     config, weights = recording['config'], recording['state_dict']
     weights = {name[len(PREFIX) :]: tensor for name, tensor in weights.items()}
     is_bevformer = 'bev_h' in config
-    head = _bevformer_head(config, weights) if is_bevformer else _dgcnn_head(config, weights)
-    _load_strictly(head, weights, path)
-    head.eval()
-    run = _run_bevformer if is_bevformer else _run_dgcnn
-    with torch.no_grad():
-        outputs = run(head, recording['inputs'], config)
-    return [
-        _compare(name, outputs[name], recorded, path)
-        for name, recorded in recording['outputs'].items()
-    ]
+    build, run = (_bevformer_head, _run_bevformer) if is_bevformer else (_dgcnn_head, _run_dgcnn)
+    try:
+        head = build(config, weights).eval()
+        _load_strictly(head, weights, path)
+        with torch.no_grad():
+            outputs = run(head, recording['inputs'], config)
+        return [
+            _compare(name, outputs[name], recorded, path)
+            for name, recorded in recording['outputs'].items()
+        ]
+    except KeyError as error:
+        raise CibaError(f'{path}: incomplete recording, there is no {error}') from error
 
 
 def _load(path: Path) -> dict:
     if not path.is_file():
         raise CibaError(f'{path}: no such file; give the path of a recording (.pt)')
-    recording = torch.load(path, map_location='cpu', weights_only=True)
+    try:
+        recording = torch.load(path, map_location='cpu', weights_only=True)
+    except (EOFError, RuntimeError, UnpicklingError) as error:
+        raise CibaError(f'{path}: not a recording, PyTorch cannot read it') from error
     wanted = ('config', 'state_dict', 'inputs', 'outputs')
     missing = [key for key in wanted if not isinstance(recording, dict) or key not in recording]
     if missing:
@@ -73,7 +79,8 @@ def _load_strictly(head: SetPredictionHead, weights: dict[str, Tensor], path: st
     try:
         head.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise CibaError(f'{path}: weights do not fit the head of its config: {error}') from error
+        reason = ' '.join(str(error).split())
+        raise CibaError(f'{path}: weights do not fit the head of its config: {reason}') from error
 
 
 def _bevformer_head(config: dict, weights: dict[str, Tensor]) -> BEVFormerHead:

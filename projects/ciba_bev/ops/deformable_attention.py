@@ -64,6 +64,11 @@ def _check_shapes(
             f'value holds {value.size(1)} cells, but the levels {list(spatial_shapes)} '
             f'have {num_cells}'
         )
+    if (len(value), value.size(2)) != (len(weights), weights.size(2)):
+        raise ValueError(
+            f'value {tuple(value.shape)} and weights {tuple(weights.shape)} differ in batch size '
+            'or heads'
+        )
     if sampling_locations.size(3) != len(spatial_shapes):
         raise ValueError(
             f'sampling_locations has {sampling_locations.size(3)} levels, '

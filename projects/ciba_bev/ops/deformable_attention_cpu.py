@@ -41,7 +41,7 @@ class CompiledAttention(Function):
         value, sampling_locations, weights = ctx.saved_tensors
         inputs = _as_arrays(value, sampling_locations, weights)
         batch, queries, heads = sampling_locations.shape[:3]
-        gradient = grad_output.contiguous().view(batch, queries, heads, -1)
+        gradient = grad_output.contiguous().view(batch, queries, heads, value.size(-1))
         results = [
             torch.zeros(tensor.shape, dtype=tensor.dtype)
             for tensor in (value, sampling_locations, weights)
@@ -74,7 +74,16 @@ def _over_pairs(num_pairs: int, kernel: Callable, arguments: tuple) -> None:
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def _forward(value, locations, weights, shapes, output, first_pair, last_pair):  # noqa: ANN
+def _forward(
+    value: np.ndarray,
+    locations: np.ndarray,
+    weights: np.ndarray,
+    shapes: np.ndarray,
+    output: np.ndarray,
+    first_pair: int,
+    last_pair: int,
+) -> None:
+    """Fill ``output`` (B, Q, heads, channels) for the pairs ``first_pair <= pair < last_pair``."""
     _, queries, heads, levels, points, _ = locations.shape
     channels = value.shape[3]
     total = np.zeros(channels, dtype=value.dtype)
@@ -105,18 +114,19 @@ def _forward(value, locations, weights, shapes, output, first_pair, last_pair): 
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def _backward(  # noqa: ANN
-    value,
-    locations,
-    weights,
-    shapes,
-    gradient,
-    grad_value,
-    grad_locations,
-    grad_weights,
-    first_pair,
-    last_pair,
-):
+def _backward(
+    value: np.ndarray,
+    locations: np.ndarray,
+    weights: np.ndarray,
+    shapes: np.ndarray,
+    gradient: np.ndarray,
+    grad_value: np.ndarray,
+    grad_locations: np.ndarray,
+    grad_weights: np.ndarray,
+    first_pair: int,
+    last_pair: int,
+) -> None:
+    """Fill the three gradients, given that of the output (B, Q, heads, channels)."""
     _, queries, heads, levels, points, _ = locations.shape
     channels = value.shape[3]
     for pair in range(first_pair, last_pair):

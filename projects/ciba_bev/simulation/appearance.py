@@ -79,6 +79,7 @@ class GroundShadows(NamedTuple):
 
 
 _HORIZON_DISTANCE = 900.0
+_SKYLINE_TOP = 0.09
 
 
 @compiled
@@ -190,20 +191,21 @@ def _sky_colour(direction: np.ndarray, light: Daylight, colour: np.ndarray) -> N
     flat = math.sqrt(direction[0] ** 2 + direction[1] ** 2)
     length = math.sqrt(flat * flat + direction[2] ** 2)
     height = direction[2] / length
-    azimuth = math.atan2(direction[1], direction[0])
     mix = min(1.0, max(0.0, height) * 2.2) ** 0.7
     for channel in range(3):
         colour[channel] = light.horizon[channel] * (1 - mix) + light.zenith[channel] * mix
     seed = light.texture_seed
-    # Distant hills or roofs: a skyline whose height depends on the azimuth only.
-    skyline = 0.012 + 0.05 * _noise(azimuth * 5 + 50, 0.5, seed + 7) ** 2
-    skyline += 0.02 * _lattice(math.floor(azimuth * 28), 0, seed + 8)
-    if height < skyline:
-        tone = 0.72 + 0.1 * _lattice(math.floor(azimuth * 28), 1, seed + 8)
-        for channel in range(3):
-            colour[channel] = light.horizon[channel] * tone
-        colour[2] = min(1.0, colour[2] * 1.06)
-        return
+    if height < _SKYLINE_TOP:
+        # Distant hills and roofs, their height a function of the azimuth only.
+        azimuth = math.atan2(direction[1], direction[0])
+        roof = math.floor(azimuth * 28)
+        skyline = 0.012 + 0.05 * _noise(azimuth * 5 + 50, 0.5, seed + 7) ** 2
+        if height < skyline + 0.02 * _lattice(roof, 0, seed + 8):
+            tone = 0.72 + 0.1 * _lattice(roof, 1, seed + 8)
+            for channel in range(3):
+                colour[channel] = light.horizon[channel] * tone
+            colour[2] = min(1.0, colour[2] * 1.06)
+            return
     if height > 0.02:
         # Clouds lie on a plane overhead, so they shrink towards the horizon.
         cx, cy = direction[0] / direction[2], direction[1] / direction[2]

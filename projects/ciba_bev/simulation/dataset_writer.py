@@ -89,7 +89,7 @@ def simulate_nuscenes(
 
 
 def _duration(settings: SimulationSettings) -> float:
-    return (settings.frames_per_scene - 1) * KEY_FRAME_INTERVAL + KEY_FRAME_INTERVAL
+    return settings.frames_per_scene * KEY_FRAME_INTERVAL
 
 
 def _extend(tables: Tables, more: Tables) -> None:
@@ -158,8 +158,15 @@ def _record_part(
     return name, [record_frame(scene, settings, index, root) for index in indices]
 
 
-def _use_one_thread() -> None:
+@contextlib.contextmanager
+def _single_threaded_opencv() -> Iterator[None]:
+    """Keep OpenCV from starting threads, which a forked worker would wait for in vain."""
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _record_scenes(
@@ -188,6 +195,7 @@ def _record_scenes(
         TimeRemainingColumn(),
     )
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_single_threaded_opencv())
         progress = stack.enter_context(Progress(*columns, disable=not show_progress))
         bar = progress.add_task(
             'recording key frames', total=len(scene_names) * settings.frames_per_scene
@@ -197,9 +205,7 @@ def _record_scenes(
         else:
             methods = multiprocessing.get_all_start_methods()
             context = multiprocessing.get_context('fork' if 'fork' in methods else 'spawn')
-            pool = stack.enter_context(
-                ProcessPoolExecutor(workers, mp_context=context, initializer=_use_one_thread)
-            )
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
             futures = [
                 pool.submit(_record_part, name, seed, settings, indices, root)
                 for name, indices in tasks

@@ -22,7 +22,11 @@ ROADWAY, RAISED, KERB_FACE = 0, 1, 2
 _NEAR = 0.1
 
 compiled = numba.njit(cache=True, error_model='numpy')
-"""Compile a kernel once a machine; divisions by zero give infinities as in NumPy."""
+"""Compile a kernel once a machine; divisions by zero give infinities as in NumPy.
+
+Numba compiles anew when the file of a kernel changes, but not when a file it imports from does:
+after such a change, remove this folder's ``__pycache__``.
+"""
 
 inlined = numba.njit(cache=True, error_model='numpy', inline='always')
 """The same for small helpers: passing `Primitives` on would cost more than what they compute."""
@@ -414,11 +418,9 @@ def cast_lidar(
         for unwrapped in range(first, last + 1):
             a = unwrapped % columns
             for b in range(beams):
-                # The beam's slope cannot meet the solid if it is steeper than all of it.
+                # No point of the solid is seen under a steeper slope than these.
                 flat = math.hypot(sensor_directions[a, b, 0], sensor_directions[a, b, 1])
                 rise = sensor_directions[a, b, 2] * nearest
-                if (highest < 0 and rise > 0) or (lowest > 0 and rise < 0):
-                    continue
                 if rise > max(highest, 0.0) * flat or rise < min(lowest, 0.0) * flat:
                     continue
                 dx, dy, dz = _to_local(

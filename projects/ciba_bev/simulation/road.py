@@ -54,7 +54,7 @@ class Road:
     def place(
         self, along: np.ndarray | float, across: np.ndarray | float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Turn road coordinates into world coordinates.
+        """Turn road coordinates into world coordinates; beyond its ends the road goes straight on.
 
         Args:
             along: Metres along the centreline.
@@ -64,8 +64,11 @@ class Road:
             World x, world y and the heading of the centreline there (radians, not wrapped).
         """
         heading = np.interp(along, self.stations, self.headings)
-        x = np.interp(along, self.stations, self.points[:, 0]) - np.sin(heading) * across
-        y = np.interp(along, self.stations, self.points[:, 1]) + np.cos(heading) * across
+        beyond = along - np.clip(along, self.stations[0], self.stations[-1])
+        x = np.interp(along, self.stations, self.points[:, 0])
+        y = np.interp(along, self.stations, self.points[:, 1])
+        x = x + np.cos(heading) * beyond - np.sin(heading) * across
+        y = y + np.sin(heading) * beyond + np.cos(heading) * across
         return x, y, heading
 
     def raster(self, cell: float = 1.0, margin: float = 45.0) -> RoadRaster:

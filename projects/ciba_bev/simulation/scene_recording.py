@@ -10,6 +10,7 @@ import zlib
 import cv2
 import numpy as np
 
+from .appearance import Daylight
 from .nuscenes_tables import (
     CATEGORY_OF_CLASS,
     Record,
@@ -68,7 +69,7 @@ class Scene:
     ego_motion: Motion
     objects: list[TrafficObject]
     scenery: Primitives
-    light: object
+    light: Daylight
 
     def world_at(self, time: float) -> World:
         """Return everything there is to see at a time in seconds."""
@@ -230,7 +231,9 @@ def record_frame(
         generator = _generator(scene.seed, scene.name, 'noise', timestamp)
         ego = ego_pose(scene.road, scene.ego_motion, time)
         position, rotation = sensor_pose(lidar, *ego)
-        points, _ = record_lidar(world, position, rotation, directions, generator)
+        points, _ = record_lidar(
+            world, position, rotation, directions, generator, settings.lidar_range
+        )
         points.tofile(root / record_filename(scene, LIDAR_CHANNEL, timestamp, is_key_frame))
         if not is_key_frame:
             continue

@@ -116,6 +116,7 @@ def record_lidar(
     rotation: np.ndarray,
     directions: np.ndarray,
     generator: np.random.Generator,
+    max_range: float = LIDAR_MAX_RANGE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Take one LiDAR turn.
 
@@ -125,13 +126,14 @@ def record_lidar(
         rotation: Sensor-to-world rotation, (3, 3).
         directions: (A, B, 3) unit directions in the sensor frame.
         generator: Source of noise.
+        max_range: No echo comes from beyond, metres.
 
     Returns:
         (N, 5) float32 points in the sensor frame: x, y, z (metres), intensity (0 to 255), ring;
         and (N,) int64 index of the solid each point lies on, below zero on the ground.
     """
     ranges, hits = cast_lidar(
-        world.solids, world.road_raster, position, rotation, directions, LIDAR_MAX_RANGE
+        world.solids, world.road_raster, position, rotation, directions, max_range
     )
     reflectivity, cosine = _echo_surfaces(
         world.solids,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..errors import CibaError
+from .sensor_rig import LIDAR_MAX_RANGE
 
 MINI_TRAIN_SCENES = (
     'scene-0061',
@@ -33,6 +34,8 @@ class SimulationSettings:
         supersampling: Rays along each side of a pixel; their mean is the pixel.
         lidar_beams: Beams of the LiDAR, spread over nuScenes' elevations.
         lidar_azimuth_steps: LiDAR columns in one turn.
+        lidar_range: How far the LiDAR sees, metres. Objects without a single point do not count in
+            nuScenes' evaluation, so this is also how far the world matters.
         sweeps_per_keyframe: LiDAR sweeps without annotations before each key frame.
         can_bus: Whether to write the CAN bus expansion's pose messages.
         version: Name of the table folder.
@@ -46,7 +49,8 @@ class SimulationSettings:
     image_height: int = 144
     supersampling: int = 2
     lidar_beams: int = 32
-    lidar_azimuth_steps: int = 480
+    lidar_azimuth_steps: int = 900
+    lidar_range: float = 40.0
     sweeps_per_keyframe: int = 0
     can_bus: bool = False
     version: str = 'v1.0-mini'
@@ -60,6 +64,7 @@ class SimulationSettings:
             'supersampling': (1, 4),
             'lidar_beams': (2, 256),
             'lidar_azimuth_steps': (8, 8192),
+            'lidar_range': (5, LIDAR_MAX_RANGE),
             'sweeps_per_keyframe': (0, 9),
         }
         for name, (low, high) in limits.items():

@@ -44,7 +44,7 @@ def box_corners(boxes: np.ndarray) -> np.ndarray:
     Returns:
         (N, 8, 3) corners in the same frame, the four of the front face first.
     """
-    boxes = np.asarray(boxes, dtype=np.float64).reshape(len(boxes), -1)
+    boxes = np.asarray(boxes, dtype=np.float64)
     corners = _UNIT_CORNERS * boxes[:, None, 3:6] / 2
     cosine, sine = np.cos(boxes[:, 6])[:, None], np.sin(boxes[:, 6])[:, None]
     x = cosine * corners[..., 0] - sine * corners[..., 1]

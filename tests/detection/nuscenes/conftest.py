@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import ciba_bev.detection.nuscenes  # noqa: F401
 import mmdet3d.datasets
 import mmdet3d.datasets.transforms  # noqa: F401
 import pytest
-from ciba_bev.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+
+import ciba_bev.detection.nuscenes  # noqa: F401
+from ciba_bev.registry import DATASETS
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'datasets'
 

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+from nuscenes.eval.common.utils import quaternion_yaw
+from pyquaternion import Quaternion
+
 from ciba_bev.detection.nuscenes.can_bus import (
     absolute_can_bus,
     can_bus_from_ego_pose,
     relative_can_bus,
 )
-from nuscenes.eval.common.utils import quaternion_yaw
-from pyquaternion import Quaternion
 
 
 def rotation_about_z(degrees):

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+
 from ciba_bev.detection.nuscenes.can_bus_expansion import CanBusMotion, find_can_bus_folder
 from ciba_bev.detection.nuscenes.data_checks import DataError
 

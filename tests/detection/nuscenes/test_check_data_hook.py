@@ -3,11 +3,12 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from mmdet3d.registry import DATASETS as MMDET3D_DATASETS
+from mmengine.registry import HOOKS
+
 from ciba_bev.detection.nuscenes import check_data_hook
 from ciba_bev.detection.nuscenes.check_data_hook import check_nuscenes_data
 from ciba_bev.detection.nuscenes.data_checks import DataError
-from mmdet3d.registry import DATASETS as MMDET3D_DATASETS
-from mmengine.registry import HOOKS
 
 
 @pytest.fixture

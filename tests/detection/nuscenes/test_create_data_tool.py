@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ciba_bev.detection.nuscenes.info_files import load_info_file
 
 TOOL = Path(__file__).resolve().parents[3] / 'tools' / 'create_data.py'

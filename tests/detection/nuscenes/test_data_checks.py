@@ -4,6 +4,7 @@ import pickle
 import cv2
 import numpy as np
 import pytest
+
 from ciba_bev.detection.nuscenes.data_checks import (
     DataError,
     DataFile,

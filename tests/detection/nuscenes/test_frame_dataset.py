@@ -3,11 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.dataset import Compose
+
 from ciba_bev.detection.nuscenes.check_data_hook import check_nuscenes_data
 from ciba_bev.detection.nuscenes.data_checks import TEMPORAL_FIELDS, DataError
 from ciba_bev.detection.nuscenes.frame_dataset import iterate_transforms
 from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_file
-from mmengine.dataset import Compose
 
 
 @pytest.fixture

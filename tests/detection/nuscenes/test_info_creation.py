@@ -3,12 +3,13 @@ import shutil
 
 import numpy as np
 import pytest
-from ciba_bev.detection.nuscenes.data_checks import TEMPORAL_FIELDS, DataError
-from ciba_bev.detection.nuscenes.info_creation import annotate_info_files, create_info_files
-from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_file
 from mmdet3d.datasets import NuScenesDataset
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import mini_train, mini_val
+
+from ciba_bev.detection.nuscenes.data_checks import TEMPORAL_FIELDS, DataError
+from ciba_bev.detection.nuscenes.info_creation import annotate_info_files, create_info_files
+from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_file
 
 SPLITS = {'train': mini_train, 'val': mini_val}
 

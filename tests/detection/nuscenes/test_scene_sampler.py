@@ -1,6 +1,7 @@
 import itertools
 
 import pytest
+
 from ciba_bev.detection.nuscenes import scene_sampler
 from ciba_bev.detection.nuscenes.scene_sampler import SceneSequenceSampler
 

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_file
-from ciba_bev.errors import CibaError
-from ciba_bev.registry import DATASETS
 from nuscenes.eval.common.utils import quaternion_yaw
 from nuscenes.nuscenes import NuScenes
 from pyquaternion import Quaternion
+
+from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_file
+from ciba_bev.errors import CibaError
+from ciba_bev.registry import DATASETS
 
 FIRST_SCENE_FRAMES = 7
 

@@ -1,0 +1,224 @@
+"""Every config is read, its model is built, and its numbers are those of the paper's experiment."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+import ciba_bev  # noqa: F401
+from ciba_bev.registry import MODELS
+
+PROJECT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((PROJECT / 'configs').glob('*.py'))
+RECORDINGS = PROJECT.parent / 'shared' / 'parity'
+
+CLASSES = [
+    'car',
+    'truck',
+    'construction_vehicle',
+    'bus',
+    'trailer',
+    'barrier',
+    'motorcycle',
+    'bicycle',
+    'pedestrian',
+    'traffic_cone',
+]
+RANGE = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
+FULL_SIZE = [
+    'bevformer_r50',
+    'bevformer_r50_dcn_fcos3d',
+    'bevformer_s_r50',
+    'objectdgcnn_pillar02',
+    'objectdgcnn_voxel01',
+]
+STUDENTS = [name for name in FULL_SIZE if name.startswith('bevformer')]
+TEACHERS = [name for name in FULL_SIZE if name.startswith('objectdgcnn')]
+
+
+def read(name):
+    return Config.fromfile(PROJECT / 'configs' / f'{name}.py', import_custom_modules=False)
+
+
+def build(name):
+    """The model of a config as it is before pretrained weights would be fetched."""
+    init_default_scope('mmdet3d')
+    torch.manual_seed(0)
+    return MODELS.build(read(name).model)
+
+
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.fixture(scope='module')
+def heads():
+    """Heads of the full-size models."""
+    init_default_scope('mmdet3d')
+    return dict(
+        bevformer=MODELS.build(read('bevformer_r50').model.pts_bbox_head),
+        object_dgcnn=MODELS.build(read('objectdgcnn_voxel01').model.pts_bbox_head),
+    )
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_every_config_builds_its_model(path):
+    config = read(path.stem)
+    model = build(path.stem)
+    assert parameters(model) > 1e5
+    assert config.custom_imports.imports[0] == 'ciba_bev'
+    assert config.default_scope == 'mmdet3d'
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        assert config[loader].dataset
+    # No machine's own paths, and texts say what an experiment is.
+    assert not re.search(r'[\'"]/', path.read_text())
+    assert path.read_text().startswith('"""')
+
+
+@pytest.mark.parametrize(
+    ('name', 'millions'),
+    [
+        ('bevformer_r50', 42.17),
+        ('bevformer_s_r50', 42.17),
+        ('objectdgcnn_voxel01', 15.56),
+    ],
+)
+def test_number_of_parameters(name, millions):
+    assert parameters(build(name)) / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+@pytest.mark.parametrize('name', FULL_SIZE)
+def test_what_teacher_and_student_share(name):
+    config = read(name)
+    head = config.model.pts_bbox_head
+    assert list(config.metainfo.classes) == CLASSES
+    assert list(head.point_cloud_range) == RANGE
+    assert (head.num_classes, head.embed_dims, head.num_levels) == (10, 256, 4)
+    assert config.model.get('pts_neck', config.model.get('img_neck')).out_channels == 256
+    assert (head.encoder_layers, head.decoder_layers) == (6 if name in STUDENTS else 2, 6)
+    assert head.feedforward_channels == 512
+    optimizer = config.optim_wrapper
+    assert (optimizer.optimizer.type, optimizer.optimizer.weight_decay) == ('AdamW', 0.01)
+    assert optimizer.clip_grad == dict(max_norm=35, norm_type=2)
+
+
+@pytest.mark.parametrize('name', STUDENTS)
+def test_student(name):
+    config = read(name)
+    head = config.model.pts_bbox_head
+    assert (head.bev_h, head.bev_w, head.num_query) == (128, 128, 900)
+    assert (head.num_cams, head.num_spatial_points, head.num_points_in_pillar) == (6, 8, 4)
+    assert config.model.num_cams == 6
+    assert config.model.use_grid_mask
+    assert config.model.data_preprocessor.pad_size_divisor == 32
+    backbone = config.model.img_backbone
+    assert (backbone.depth, backbone.frozen_stages, backbone.norm_eval) == (50, 1, True)
+    assert backbone.out_indices == (1, 2, 3)
+    assert ('dcn' in backbone) == ('dcn' in name)
+    assert config.train_cfg.max_epochs == 24
+    assert config.train_dataloader.batch_size == 1
+    assert config.optim_wrapper.optimizer.lr == 2e-4
+    assert config.optim_wrapper.paramwise_cfg.custom_keys.img_backbone.lr_mult == 0.1
+    warm_up, cosine = config.param_scheduler
+    assert (warm_up.type, warm_up.end, warm_up.start_factor) == ('LinearLR', 500, 1 / 3)
+    assert (cosine.type, cosine.T_max, cosine.eta_min_ratio) == ('CosineAnnealingLR', 24, 1e-3)
+    train = config.train_dataloader.dataset
+    if name == 'bevformer_s_r50':
+        assert train.type == 'ciba_bev.NuScenesFrameDataset'
+    else:
+        assert (train.type, train.queue_length) == ('ciba_bev.NuScenesSequenceDataset', 4)
+        assert config.val_dataloader.sampler.type == 'ciba_bev.SceneSequenceSampler'
+    assert config.val_dataloader.batch_size == 1
+    transforms = [step.type for step in train.pipeline]
+    wrapped = [step.type for step in train.pipeline[1].transforms]
+    assert (transforms[1], wrapped) == ('MultiViewWrapper', ['PhotoMetricDistortion3D'])
+
+
+def test_only_the_plain_students_start_from_imagenet():
+    for name in ('bevformer_r50', 'bevformer_s_r50'):
+        assert 'resnet50' in read(name).model.img_backbone.init_cfg.checkpoint
+        assert read(name).load_from is None
+    config = read('bevformer_r50_dcn_fcos3d')
+    assert config.model.img_backbone.init_cfg is None
+    assert 'fcos3d' in config.load_from
+    assert config.model.img_backbone.stage_with_dcn == (False, False, True, True)
+
+
+@pytest.mark.parametrize('name', TEACHERS)
+def test_teacher(name):
+    config = read(name)
+    head = config.model.pts_bbox_head
+    assert (head.num_query, head.self_attention, head.num_neighbors) == (300, 'graph', 16)
+    voxels = config.model.data_preprocessor.voxel_layer
+    if name == 'objectdgcnn_voxel01':
+        assert list(voxels.voxel_size) == [0.1, 0.1, 0.2]
+        assert (voxels.max_num_points, list(voxels.max_voxels)) == (10, [90000, 120000])
+        encoder = config.model.pts_middle_encoder
+        assert list(encoder.sparse_shape) == [41, 1024, 1024]
+        assert encoder.encoder_channels == ((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128))
+        backbone = config.model.pts_backbone
+        assert (backbone.in_channels, backbone.out_channels) == (256, [128, 256])
+        assert (backbone.layer_nums, backbone.layer_strides) == ([5, 5], [1, 2])
+    else:
+        assert list(voxels.voxel_size[:2]) == [0.2, 0.2]
+    assert config.train_cfg.max_epochs == 20
+    assert config.train_dataloader.batch_size == 4
+    assert config.train_dataloader.dataset.type == 'CBGSDataset'
+    pipeline = {step.type: step for step in config.train_dataloader.dataset.dataset.pipeline}
+    assert pipeline['LoadPointsFromMultiSweeps'].sweeps_num == 9
+    assert pipeline['GlobalRotScaleTrans'].rot_range == [-0.3925, 0.3925]
+    assert pipeline['GlobalRotScaleTrans'].scale_ratio_range == [0.95, 1.05]
+    assert {'RandomFlip3D', 'PointsRangeFilter', 'ObjectRangeFilter'} <= set(pipeline)
+    assert config.optim_wrapper.optimizer.lr == 1e-4
+    rates = [step for step in config.param_scheduler if step.type == 'CosineAnnealingLR']
+    assert [step.eta_min for step in rates] == pytest.approx([1e-3, 1e-8])
+    assert [(step.begin, step.end) for step in rates] == [(0, 8), (8, 20)]
+
+
+@pytest.mark.parametrize('kind', ['bevformer', 'object_dgcnn'])
+def test_losses_of_the_full_size_heads(heads, kind):
+    head = heads[kind]
+    assert (head.loss_cls.loss_weight, head.loss_bbox.loss_weight) == (2.0, 0.25)
+    assert (head.loss_cls.gamma, head.loss_cls.alpha) == (2.0, 0.25)
+    assert head.code_weights.tolist() == pytest.approx([1.0] * 8 + [0.2] * 2)
+    assert head.bbox_coder.max_num == 300
+
+
+def layer_free(names):
+    """Names of weights with the numbers of repeated layers left out."""
+    return {re.sub(r'(layers|branches)\.\d+\.', r'\1.*.', name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ('kind', 'recording'),
+    [
+        ('bevformer', 'bevformer_single_frame.pt'),
+        ('bevformer', 'bevformer_temporal.pt'),
+        ('object_dgcnn', 'object_dgcnn.pt'),
+    ],
+)
+def test_published_weights_find_their_names(heads, kind, recording):
+    if not RECORDINGS.is_dir():
+        pytest.skip(f'the recordings of the reference implementations are not at {RECORDINGS}')
+    weights = torch.load(RECORDINGS / recording, weights_only=True)['state_dict']
+    names = [name.replace('pts_bbox_head.', '', 1) for name in weights]
+    assert layer_free(names) == layer_free(heads[kind].state_dict())
+
+
+@pytest.mark.parametrize(
+    ('name', 'canvas', 'level'), [('objectdgcnn_voxel01', 128, 0), ('objectdgcnn_pillar02', 512, 1)]
+)
+def test_teacher_and_student_maps_have_one_shape(name, canvas, level):
+    init_default_scope('mmdet3d')
+    model = read(name).model
+    backbone, neck = MODELS.build(model.pts_backbone), MODELS.build(model.pts_neck)
+    bev = torch.zeros(1, model.pts_backbone.in_channels, canvas, canvas, device='meta')
+    levels = neck.to('meta')(backbone.to('meta')(bev))
+    student = read('bevformer_r50').model.pts_bbox_head
+    assert levels[level].shape == (1, student.embed_dims, student.bev_h, student.bev_w)
+    assert len(levels) == model.pts_bbox_head.num_levels
