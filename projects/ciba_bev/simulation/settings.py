@@ -44,7 +44,7 @@ class SimulationSettings:
         CibaError: If a value is out of range.
     """
 
-    frames_per_scene: int = 40
+    frames_per_scene: int = 30
     image_width: int = 256
     image_height: int = 144
     supersampling: int = 2
