@@ -98,7 +98,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl')
 test_evaluator = val_evaluator
 
-max_epochs = 12
+max_epochs = 10
 optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.99)))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=100, by_epoch=False),
@@ -111,4 +111,5 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+# tools/quickstart.py scores the last checkpoint.
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs + 1)
