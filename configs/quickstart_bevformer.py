@@ -69,5 +69,5 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-# tools/quickstart.py scores the last checkpoint.
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs + 1)
+# No validation in between or at the end: tools/quickstart.py scores the last checkpoint.
+train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs + 1)

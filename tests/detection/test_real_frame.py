@@ -132,7 +132,7 @@ def test_full_size_student_trains_one_step_within_16_gb(real_frame):
 
 
 def small_student_config() -> Config:
-    """BEVFormer-S with a narrow ResNet-18, 32 x 32 BEV cells and images of 480 x 270."""
+    """BEVFormer-S with a narrow ResNet-18, 32 x 32 BEV cells and images of 320 x 180."""
     config = load_config('bevformer_s_r50.py')
     config.merge_from_dict(
         dict(
@@ -161,7 +161,7 @@ def small_student_config() -> Config:
     pipeline = config.train_dataloader.dataset.pipeline
     resize = dict(
         type='MultiViewWrapper',
-        transforms=[dict(type='Resize3D', scale=(480, 270), keep_ratio=True)],
+        transforms=[dict(type='Resize3D', scale=(320, 180), keep_ratio=True)],
     )
     # Always the same picture of the same frame: no distortion, but a smaller image.
     pipeline[1] = resize

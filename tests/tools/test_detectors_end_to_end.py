@@ -30,7 +30,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl')
 test_evaluator = val_evaluator
 default_hooks = dict(logger=dict(interval=1))
-train_cfg = dict(max_epochs=1, val_interval=1)
+train_cfg = dict(max_epochs=1, val_begin=1, val_interval=1)
 """
 HISTORY = """
 sequences = dict(type='ciba_bev.NuScenesSequenceDataset')
@@ -48,7 +48,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl')
 test_evaluator = val_evaluator
 default_hooks = dict(logger=dict(interval=1))
-train_cfg = dict(max_epochs=1, val_interval=1)
+train_cfg = dict(max_epochs=1, val_begin=1, val_interval=1)
 """
 
 

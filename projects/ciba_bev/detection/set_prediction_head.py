@@ -177,7 +177,7 @@ class SetPredictionHead(BaseModule):
         loss_bbox = self.loss_bbox(
             predicted,
             torch.where(known, wanted, predicted.detach()),
-            self.code_weights * known,
+            self.code_weights,
             avg_factor=num_boxes,
         )
         return loss_cls, loss_bbox

@@ -263,7 +263,7 @@ def _reproducible_environment() -> dict[str, str]:
         # What cuBLAS needs to add in the same order every time.
         'CUBLAS_WORKSPACE_CONFIG': ':4096:8',
         'PYTHONUNBUFFERED': '1',
-        # Freed memory is kept for the next tensor: asking the system anew costs a tenth of the time.
+        # Freed memory is kept for the next tensor; asking for it anew takes a tenth of the time.
         'GLIBC_TUNABLES': 'glibc.malloc.mmap_threshold=2147483648'
         ':glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1',
     }
