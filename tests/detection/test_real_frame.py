@@ -128,6 +128,7 @@ def test_full_size_student_trains_one_step_within_16_gb(real_frame):
     code = TRAINING_STEP.format(tests=str(Path(__file__).parent), folder=str(real_frame))
     subprocess.run([sys.executable, '-c', code], check=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    print(f'full-size training step: at most {peak / GIGABYTE:.1f} GB')
     assert peak < 16 * GIGABYTE
 
 
