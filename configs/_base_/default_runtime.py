@@ -17,6 +17,8 @@ custom_hooks = [
     dict(type='ciba_bev.CheckDataHook'),
     # Logs the loss of the whole batch, not of the first process's share.
     dict(type='ciba_bev.LossAveragingHook'),
+    # Notes in the checkpoints of bottlenecks and distilled students what they were made from.
+    dict(type='ciba_bev.DistillationRecordHook'),
 ]
 
 env_cfg = dict(

@@ -3,6 +3,6 @@
 Importing the package registers its components under the scope ``ciba_bev`` and does nothing else.
 """
 
-from . import detection
+from . import analysis, detection, distillation
 
-__all__ = ['detection']
+__all__ = ['analysis', 'detection', 'distillation']

@@ -55,6 +55,8 @@ def check_config(cfg: Config, stages: Sequence[str] = ('train', 'val')) -> None:
         check_class_names(dataset, field, name)
         check_data_paths(dataset, field, name)
     check_weight_paths(cfg, name)
+    if 'train' in stages:
+        check_earlier_runs(cfg, name)
 
 
 def check_grids(model: dict[str, Any], config_name: str) -> None:
@@ -242,6 +244,37 @@ def check_weight_paths(cfg: Config, config_name: str) -> None:
                 f'{config_name}: there is no checkpoint {source} (wanted by {field}).\n'
                 'If a training makes it, run that first; if it is published, download it there.'
             )
+
+
+def check_earlier_runs(cfg: Config, config_name: str) -> None:
+    """Check that the checkpoints an experiment takes from earlier ones are there.
+
+    Args:
+        cfg: The config. A part of its model with both a ``config`` and a ``checkpoint`` is the
+            result of an earlier experiment.
+        config_name: The config file, for messages.
+
+    Raises:
+        CibaError: Some are not; the message says which commands make them, in order.
+    """
+    missing = {
+        part['checkpoint']: (field, part['config'])
+        for field, part in _dicts_with(cfg.get('model') or {}, 'checkpoint', 'model')
+        if isinstance(part.get('config'), str)
+        and not str(part['checkpoint']).startswith(_REMOTE_PREFIXES)
+        and not Path(part['checkpoint']).is_file()
+    }
+    if missing:
+        # A bottleneck comes after the two models it is trained on.
+        ordered = sorted(missing.items(), key=lambda item: 'bottleneck' in item[1][0])
+        found = '\n'.join(f'{field}.checkpoint: {path}' for path, (field, _) in ordered)
+        commands = '\n'.join(f'bash tools/dist_train.sh {config} 8' for _, (_, config) in ordered)
+        raise CibaError(
+            f'{config_name}: needs checkpoints that are not there.\n{found}\n'
+            f'Make them with\n{commands}\n'
+            'or set the paths to weights that you have (--cfg-options '
+            f'{ordered[0][1][0]}.checkpoint=FILE).'
+        )
 
 
 def _dicts_with(tree: Any, key: str, field: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,42 @@
+"""How many dimensions a feature uses, how many a bottleneck needs, and whether scores differ.
+
+Arrays of *singular values* are always those of a feature's covariance, largest first; they are the
+variances along its principal directions. Importing the package does not import matplotlib.
+"""
+
+from .bottleneck_metric import BottleneckMetric
+from .bottleneck_size import Saturation, measure_saturation, suggest_bottleneck_size
+from .figures import (
+    draw_decoded_spectra,
+    draw_loss_curves,
+    draw_spectra,
+    figure_to_image,
+    save_figure,
+)
+from .spectra import (
+    ChannelEnergy,
+    FeatureCovariance,
+    effective_rank,
+    log_singular_values,
+)
+from .spectrum_hook import SpectrumHook
+from .statistics import mean_and_deviation, welch_p_value
+
+__all__ = [
+    'BottleneckMetric',
+    'ChannelEnergy',
+    'FeatureCovariance',
+    'Saturation',
+    'SpectrumHook',
+    'draw_decoded_spectra',
+    'draw_loss_curves',
+    'draw_spectra',
+    'effective_rank',
+    'figure_to_image',
+    'log_singular_values',
+    'mean_and_deviation',
+    'measure_saturation',
+    'save_figure',
+    'suggest_bottleneck_size',
+    'welch_p_value',
+]

@@ -1,0 +1,29 @@
+"""The method (paper, Sec. 4): bottlenecks, Algorithm 1 and Algorithm 2, for any two models.
+
+Nothing here knows of bird's-eye view or nuScenes: a BEV map is a feature (B, C, H, W), the feature
+of a classifier is one without a grid, (B, C).
+"""
+
+from .bottleneck_optimizer import BottleneckOptimWrapper, BottleneckOptimWrapperConstructor
+from .bottleneck_training import BottleneckTraining
+from .bottlenecks import SelfAttentionBottleneck, VariationalBottleneck, VectorQuantizedBottleneck
+from .distiller import Distiller
+from .losses import CLIPLoss, CrossEntropyLoss, MarginLoss, MSELoss
+from .records import DistillationRecordHook
+from .taps import FeatureTap
+
+__all__ = [
+    'BottleneckOptimWrapper',
+    'BottleneckOptimWrapperConstructor',
+    'BottleneckTraining',
+    'CLIPLoss',
+    'CrossEntropyLoss',
+    'DistillationRecordHook',
+    'Distiller',
+    'FeatureTap',
+    'MSELoss',
+    'MarginLoss',
+    'SelfAttentionBottleneck',
+    'VariationalBottleneck',
+    'VectorQuantizedBottleneck',
+]

@@ -1,0 +1,258 @@
+"""Algorithm 1 as a model: learn to predict the student's features from the teacher's.
+
+Z', Z = f'(X'), f_u(X)                      features of the frozen teacher and student
+l_gen = || d(e(z')) - z ||^2                cross-modal generation (Eq. 7, first term)
+l_reg = KL(e(z') || N(0, I))                what the code may know of the teacher (second term)
+minimise l_gen + lambda * l_reg             over encoder e and decoder d
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank
+from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from ..errors import CibaError
+from ..registry import MODELS
+from .alignment import align_to_student, cut
+from .bottlenecks import Bottleneck
+from .feature_cache import FeatureCache
+from .frozen_model import FrozenModel
+from .records import RECORD_KEY
+
+
+@MODELS.register_module()
+class BottleneckTraining(BaseModel):
+    """Bottlenecks of any number of sizes, trained at once on the same pair of features.
+
+    The two frozen models cost far more than the bottlenecks, so they run once for all sizes. No
+    bottleneck can tell that there are others: its initial weights and its noise follow from
+    ``seed`` and its own size alone, and with :class:`BottleneckOptimWrapper` its gradient is
+    clipped and its step taken by itself.
+
+    Args:
+        teacher: Arguments of :class:`FrozenModel`: config, checkpoint, tap, inputs, precision.
+        student: The same, of the student trained without distillation.
+        bottleneck: Config of the bottleneck, without its size.
+        bottleneck_sizes: One bottleneck is trained for each.
+        seed: Of initial weights and noise.
+        feature_cache: Folder to keep features in, so that the frozen models run in the first
+            epoch only; for data sets that fit on disk and pipelines without augmentation. None
+            for no cache.
+
+    Raises:
+        CibaError: Sizes are missing, repeated, or larger than a feature.
+    """
+
+    def __init__(
+        self,
+        teacher: dict,
+        student: dict,
+        bottleneck: dict,
+        bottleneck_sizes: Sequence[int] = (2, 4, 8, 16, 32, 64, 128),
+        seed: int = 0,
+        feature_cache: str | None = None,
+    ) -> None:
+        if not bottleneck_sizes or len(set(bottleneck_sizes)) != len(bottleneck_sizes):
+            raise CibaError(
+                f'bottleneck_sizes is {list(bottleneck_sizes)}; give each size once, at least one.'
+            )
+        teacher_model = FrozenModel('teacher', **teacher)
+        student_model = FrozenModel('student', **student)
+        super().__init__(data_preprocessor=_PairPreprocessor(teacher_model, student_model))
+        self.teacher = teacher_model
+        self.student = student_model
+        self.bottleneck_config = dict(bottleneck)
+        self.bottleneck_sizes = tuple(int(size) for size in bottleneck_sizes)
+        self.seed = seed
+        self.cache_folder = feature_cache
+        self._cache: FeatureCache | None = None
+        self.bottlenecks = nn.ModuleDict(
+            {
+                f'h{size}': MODELS.build(dict(bottleneck, bottleneck_size=size))
+                for size in self.bottleneck_sizes
+            }
+        )
+        # Counted in the checkpoint: a resumed training goes on with the noise it would have had.
+        self.register_buffer('steps', torch.zeros((), dtype=torch.long))
+
+    def init_weights(self) -> None:
+        """Initialise every bottleneck from the seed, and read the two frozen models' weights.
+
+        Raises:
+            CibaError: A checkpoint is missing or another model's.
+        """
+        for bottleneck in self.bottlenecks.values():
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                bottleneck.init_weights()
+        self.teacher.load()
+        self.student.load()
+        if self.cache_folder is not None:
+            pair = {'teacher': self.teacher.describe(), 'student': self.student.describe()}
+            self._cache = FeatureCache(self.cache_folder, pair)
+
+    def distillation_record(self) -> dict[str, Any]:
+        """What a distiller must know of these bottlenecks, as plain values."""
+        return {
+            'kind': 'bottlenecks',
+            'sizes': list(self.bottleneck_sizes),
+            'bottleneck': _plain(self.bottleneck_config),
+            'teacher': self.teacher.describe(),
+            'student': self.student.describe(),
+        }
+
+    def forward(
+        self, teacher: dict, student: dict, mode: str = 'loss'
+    ) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Losses of a training batch, or what validation measures.
+
+        Args:
+            teacher: The teacher's batch.
+            student: The student's batch.
+            mode: ``'loss'`` or ``'predict'``.
+
+        Returns:
+            For ``'loss'``, for each size H, ``h<H>.loss_generation`` and, weighted by lambda,
+            ``h<H>.loss_regularization``. For ``'predict'``, one dict a sample: ``student``, its
+            feature (C, \\*grid), and ``h<H>``, the terms of that bottleneck for this sample (see
+            :meth:`Bottleneck.terms`).
+        """
+        teacher_feature, student_feature = self._features(teacher, student)
+        if mode == 'loss':
+            return self._losses(teacher_feature, student_feature)
+        return self._measure(teacher_feature, student_feature)
+
+    def _losses(self, teacher_feature: Tensor, student_feature: Tensor) -> dict[str, Tensor]:
+        self.steps += 1
+        # Depends on the step and the process, not on how many bottlenecks there are.
+        entropy = (self.seed, get_rank(), int(self.steps))
+        noise_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        losses = {}
+        for name, bottleneck in self.bottlenecks.items():
+            generator = torch.Generator(teacher_feature.device).manual_seed(noise_seed)
+            terms = bottleneck(teacher_feature, student_feature, generator)
+            losses.update({f'{name}.{term}': value for term, value in terms.items()})
+        return losses
+
+    def _measure(self, teacher_feature: Tensor, student_feature: Tensor) -> list[dict[str, Any]]:
+        measured = []
+        for z_teacher, z_student in zip(teacher_feature.split(1), student_feature.split(1)):
+            terms = {
+                name: bottleneck.terms(z_teacher, z_student)
+                for name, bottleneck in self.bottlenecks.items()
+            }
+            measured.append({'student': z_student, **terms})
+        return measured
+
+    def _features(self, teacher: dict, student: dict) -> tuple[Tensor, Tensor]:
+        cache, samples = self._cache, student.get('data_samples')
+        if cache is not None:
+            pair = cache.get(samples, self.steps.device)
+            if pair is not None:
+                return pair
+        student_feature = self.student.feature(student)
+        teacher_feature, window = align_to_student(
+            self.teacher.feature(teacher), student_feature, self.teacher.tap, self.student.tap
+        )
+        student_feature = cut(student_feature, window)
+        if cache is not None:
+            cache.put(samples, teacher_feature, student_feature)
+        return teacher_feature, student_feature
+
+
+class _PairPreprocessor(nn.Module):
+    """Splits a batch between two frozen models, each with its own preprocessing."""
+
+    def __init__(self, teacher: FrozenModel, student: FrozenModel) -> None:
+        super().__init__()
+        self.models = {'teacher': teacher, 'student': student}
+        # Follows its holder from device to device, as the frozen models must.
+        self.register_buffer('place', torch.zeros(()), persistent=False)
+
+    def forward(self, data: dict, training: bool = False) -> dict[str, dict]:
+        for model in self.models.values():
+            model.to(self.place.device)
+        return {role: model.preprocess(data) for role, model in self.models.items()}
+
+
+def load_bottleneck(checkpoint: str, size: int, teacher: FrozenModel, config: str) -> Bottleneck:
+    """Read one bottleneck of an Algorithm 1 run, checked against the teacher it will encode.
+
+    Args:
+        checkpoint: A checkpoint of :class:`BottleneckTraining`.
+        size: Which of its bottlenecks, by the number of channels H.
+        teacher: The loaded teacher.
+        config: The config that trains bottlenecks, for the message if there is no such file.
+
+    Returns:
+        The bottleneck, in evaluation mode and without gradients.
+
+    Raises:
+        CibaError: The file is missing, holds no bottlenecks or not this size, or they were trained
+            for another teacher or another tap.
+    """
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise CibaError(
+            f'distillation needs the bottleneck {checkpoint}, and there is no such file. Make it '
+            f'with\nbash tools/dist_train.sh {config} 8'
+        )
+    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    record = content.get(RECORD_KEY, {})
+    if record.get('kind') != 'bottlenecks':
+        raise CibaError(
+            f'{checkpoint} is no checkpoint of bottlenecks (Algorithm 1). Make one with\n'
+            f'bash tools/dist_train.sh {config} 8'
+        )
+    if size not in record['sizes']:
+        raise CibaError(
+            f'{checkpoint} has bottlenecks of sizes {record["sizes"]}, not {size}. Take one of '
+            f'these, or add {size} to bottleneck_sizes of {config} and train it again.'
+        )
+    _require_same_teacher(record['teacher'], teacher, checkpoint)
+    bottleneck = MODELS.build(dict(record['bottleneck'], bottleneck_size=size))
+    prefix = f'bottlenecks.h{size}.'
+    bottleneck.load_state_dict(
+        {
+            name[len(prefix) :]: value
+            for name, value in content['state_dict'].items()
+            if name.startswith(prefix)
+        }
+    )
+    return bottleneck.eval().requires_grad_(False)
+
+
+def _require_same_teacher(recorded: dict, teacher: FrozenModel, checkpoint: str) -> None:
+    if recorded['fingerprint'] != teacher.fingerprint:
+        raise CibaError(
+            f'the bottlenecks in {checkpoint} were trained on the teacher '
+            f'{recorded["checkpoint"]} ({recorded["config"]}) as it was then; '
+            f'{teacher.checkpoint} holds other weights. Train the bottlenecks again on this '
+            'teacher, or give the teacher they belong to.'
+        )
+    now = teacher.tap.describe()
+    if recorded['tap'] != now:
+        changed = [
+            f'{key} {recorded["tap"][key]!r} there, {now[key]!r} here'
+            for key in now
+            if recorded['tap'].get(key) != now[key]
+        ]
+        raise CibaError(
+            f"the bottlenecks in {checkpoint} encode another tap of the teacher's: "
+            f'{"; ".join(changed)}. Use the same tap in both configs.'
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Config values without the classes of the config library, which checkpoints may not hold."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,508 @@
+"""Bottlenecks: what of a teacher's feature helps to generate the student's (paper, Sec. 4.1).
+
+An encoder turns a teacher's feature z' into a code h' of H channels, a decoder turns the code into
+an estimate of the student's feature z. A grid is encoded cell by cell, with the same weights
+everywhere, so that a bottleneck serves features with any grid or none.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import CibaError
+from ..registry import MODELS
+
+# Up to here the standard deviation is exp(x) exactly; beyond, its tangent, which does not overflow.
+_LARGEST_LOG_DEVIATION = 10.0
+
+
+class BottleneckTerms(NamedTuple):
+    """What a bottleneck makes of a pair of features when nothing is random.
+
+    Attributes:
+        generation: Scalar float32, cross-modal generation loss (Eq. 7, first term).
+        regularization: Scalar float32, the second term without its weight; zero for a bottleneck
+            that has none.
+        decoded: (B, C, \\*grid), the estimate of the student's feature.
+    """
+
+    generation: Tensor
+    regularization: Tensor
+    decoded: Tensor
+
+
+class Bottleneck(BaseModule):
+    """Encoder and decoder of two layers each, with a code of few channels between them.
+
+    The hidden layers are as wide as the feature on their side, which gives the parameters that the
+    paper counts (Appendix E.4). Subclasses say what happens to the code.
+
+    Args:
+        in_channels: Channels C' of the teacher's feature.
+        bottleneck_size: Channels H of the code.
+        out_channels: Channels C of the student's feature.
+        kernel_size: 1 encodes every cell by itself; 3 lets every layer see the neighbouring cells,
+            on two-dimensional grids only.
+        regularization_weight: lambda of Algorithm 1. The paper does not state it; Eq. 7 has 1.
+        reduction: How both terms combine channels: ``'sum'`` as in Algorithm 1, or ``'mean'``.
+            Batch and cells are averaged either way.
+
+    Raises:
+        CibaError: The code is wider than a feature, or a value is none of those above.
+    """
+
+    # Numbers the encoder puts out for one channel of the code.
+    _numbers_per_channel = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        bottleneck_size: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 1,
+        regularization_weight: float = 1.0,
+        reduction: str = 'sum',
+    ) -> None:
+        super().__init__()
+        if not 1 <= bottleneck_size <= min(in_channels, out_channels):
+            raise CibaError(
+                f"a bottleneck of {bottleneck_size} channels does not fit between the teacher's "
+                f"{in_channels} and the student's {out_channels}: choose bottleneck_size from 1 "
+                f'to {min(in_channels, out_channels)}.'
+            )
+        if kernel_size not in (1, 3):
+            raise CibaError(f'kernel_size is {kernel_size}; it must be 1 or 3.')
+        if reduction not in ('sum', 'mean'):
+            raise CibaError(f"reduction is {reduction!r}; it must be 'sum' or 'mean'.")
+        self.in_channels = in_channels
+        self.bottleneck_size = bottleneck_size
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.regularization_weight = regularization_weight
+        self.reduction = reduction
+        self.encoder = _TwoLayers(
+            in_channels, in_channels, self._numbers_per_channel * bottleneck_size, kernel_size
+        )
+        self.decoder = _TwoLayers(bottleneck_size, out_channels, out_channels, kernel_size)
+
+    def init_weights(self) -> None:
+        """Draw all weights anew from torch's global generator, by the layers' own rules."""
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d, nn.Embedding)):
+                module.reset_parameters()
+
+    @abstractmethod
+    def encode(
+        self,
+        teacher_feature: Tensor,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Turn a teacher's feature into its code.
+
+        Args:
+            teacher_feature: (B, C', \\*grid).
+            sample: Draw the code from its distribution instead of taking the mean.
+            generator: Source of the draw, on the feature's device; None for the global one.
+
+        Returns:
+            (B, H, \\*grid), float32.
+
+        Raises:
+            CibaError: The feature does not fit, or there is no distribution to draw from.
+        """
+
+    @abstractmethod
+    def _encode_for_training(
+        self, teacher_feature: Tensor, sample: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The code, and the regularization of each of its elements, (B, H, \\*grid), or None."""
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Turn a code into an estimate of the student's feature.
+
+        Args:
+            code: (B, H, \\*grid).
+
+        Returns:
+            (B, C, \\*grid).
+
+        Raises:
+            CibaError: The code has another number of channels, or no grid where one is needed.
+        """
+        _require_channels(code, self.bottleneck_size, 'the code')
+        return self.decoder(code)
+
+    def forward(
+        self,
+        teacher_feature: Tensor,
+        student_feature: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """The losses of one batch (Algorithm 1, lines 6 to 10).
+
+        Args:
+            teacher_feature: z', (B, C', \\*grid).
+            student_feature: z, of the student trained without distillation, (B, C, \\*grid).
+            generator: Source of the noise, on the features' device; None for the global one.
+
+        Returns:
+            ``loss_generation`` and, if the bottleneck has one, ``loss_regularization`` times its
+            weight; float32 scalars.
+
+        Raises:
+            CibaError: The features do not fit the bottleneck or each other.
+        """
+        self._require_pair(teacher_feature, student_feature)
+        code, regularization = self._encode_for_training(teacher_feature, True, generator)
+        losses = {'loss_generation': self._generation(self.decode(code), student_feature)}
+        if regularization is not None:
+            losses['loss_regularization'] = self.regularization_weight * self._reduce(
+                regularization
+            )
+        return losses
+
+    def terms(self, teacher_feature: Tensor, student_feature: Tensor) -> BottleneckTerms:
+        """The same losses without weight and without noise, and the decoded feature.
+
+        Args:
+            teacher_feature: (B, C', \\*grid).
+            student_feature: (B, C, \\*grid).
+
+        Returns:
+            Both terms and the decoded feature.
+
+        Raises:
+            CibaError: The features do not fit the bottleneck or each other.
+        """
+        self._require_pair(teacher_feature, student_feature)
+        code, regularization = self._encode_for_training(teacher_feature, False, None)
+        decoded = self.decode(code)
+        generation = self._generation(decoded, student_feature)
+        if regularization is None:
+            return BottleneckTerms(generation, torch.zeros_like(generation), decoded)
+        return BottleneckTerms(generation, self._reduce(regularization), decoded)
+
+    def _generation(self, decoded: Tensor, student_feature: Tensor) -> Tensor:
+        error = F.mse_loss(decoded.float(), student_feature.float())
+        return error * self.out_channels if self.reduction == 'sum' else error
+
+    def _reduce(self, elements: Tensor) -> Tensor:
+        mean = elements.mean()
+        return mean * self.bottleneck_size if self.reduction == 'sum' else mean
+
+    def _require_pair(self, teacher_feature: Tensor, student_feature: Tensor) -> None:
+        _require_channels(teacher_feature, self.in_channels, "the teacher's feature")
+        _require_channels(student_feature, self.out_channels, "the student's feature")
+        shapes = tuple(teacher_feature.shape), tuple(student_feature.shape)
+        if shapes[0][:1] + shapes[0][2:] != shapes[1][:1] + shapes[1][2:]:
+            raise CibaError(
+                f"the teacher's feature is {shapes[0]} and the student's {shapes[1]}: batch and "
+                'grid, all but the second number, must be equal. Choose taps on one grid, or '
+                'resample one feature to the grid of the other.'
+            )
+
+    def _refuse_to_sample(self, sample: bool) -> None:
+        if sample:
+            raise CibaError(
+                f'{type(self).__name__} has one code for a feature, no distribution to sample '
+                "from: distil its code with target='mean', or use VariationalBottleneck."
+            )
+
+
+@MODELS.register_module()
+class VariationalBottleneck(Bottleneck):
+    """DVIB: a Gaussian code, held close to the unit Gaussian (Eq. 7; Alemi et al. 2016).
+
+    The encoder puts out mean and log-variance of every channel. Training decodes a sample, drawn by
+    reparameterisation; the regularization is KL(N(mean, variance) || N(0, 1)) in closed form. Both
+    are computed in float32 whatever precision the layers run in.
+
+    Args: see :class:`Bottleneck`.
+    """
+
+    _numbers_per_channel = 2
+
+    def distribution(self, teacher_feature: Tensor) -> tuple[Tensor, Tensor]:
+        """The code's distribution.
+
+        Args:
+            teacher_feature: (B, C', \\*grid).
+
+        Returns:
+            Mean and log-variance, both (B, H, \\*grid), float32.
+
+        Raises:
+            CibaError: The feature does not fit.
+        """
+        _require_channels(teacher_feature, self.in_channels, "the teacher's feature")
+        mean, log_variance = self.encoder(teacher_feature).float().chunk(2, dim=1)
+        return mean, log_variance
+
+    def encode(
+        self,
+        teacher_feature: Tensor,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """See :meth:`Bottleneck.encode`."""
+        mean, log_variance = self.distribution(teacher_feature)
+        return _draw(mean, log_variance, generator) if sample else mean
+
+    def _encode_for_training(
+        self, teacher_feature: Tensor, sample: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        mean, log_variance = self.distribution(teacher_feature)
+        # Only products of float32 tensors, so autocast has nothing here that it would round.
+        divergence = 0.5 * (mean.square() + _deviation(log_variance).square() - 1.0 - log_variance)
+        return (_draw(mean, log_variance, generator) if sample else mean), divergence
+
+
+@MODELS.register_module()
+class SelfAttentionBottleneck(Bottleneck):
+    """Multi-head self-attention between encoder and decoder (Sec. 5.2.2; Srinivas et al. 2021).
+
+    As in a bottleneck transformer the attention works where the channels are fewest: the tokens are
+    the codes of the cells, and what it finds is added to them. It knows no positions, so grids of
+    any size share one set of weights. There is no term but generation: the width of the code is
+    the only thing that holds information back.
+
+    Queries attend in chunks that are computed again for the backward pass, so memory grows with
+    ``query_chunk`` times the number of tokens instead of the square of the latter.
+
+    Args: see :class:`Bottleneck`, and
+        num_heads: Attention heads, each of H / (``channel_groups`` x ``num_heads``) channels,
+            rounded up.
+        channel_groups: Tokens that each cell's code is split into, of equal size. With 1, the
+            choice for grids, a feature without a grid is a single token that attends to nothing
+            but itself; such features need a few groups, which then attend to each other.
+        query_chunk: Largest number of queries that attend at a time.
+
+    Raises:
+        CibaError: The code does not split into that many groups, or a value is not positive.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        bottleneck_size: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 1,
+        reduction: str = 'sum',
+        num_heads: int = 4,
+        channel_groups: int = 1,
+        query_chunk: int = 512,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            bottleneck_size,
+            out_channels,
+            kernel_size=kernel_size,
+            reduction=reduction,
+        )
+        if min(num_heads, channel_groups, query_chunk) < 1:
+            raise CibaError('num_heads, channel_groups and query_chunk must be at least 1.')
+        if bottleneck_size % channel_groups:
+            raise CibaError(
+                f'a code of {bottleneck_size} channels does not split into {channel_groups} equal '
+                'groups; choose channel_groups among its divisors.'
+            )
+        self.channel_groups = channel_groups
+        self.attention = _SelfAttention(bottleneck_size // channel_groups, num_heads, query_chunk)
+
+    def encode(
+        self,
+        teacher_feature: Tensor,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """See :meth:`Bottleneck.encode`; there is nothing to sample."""
+        self._refuse_to_sample(sample)
+        _require_channels(teacher_feature, self.in_channels, "the teacher's feature")
+        code = self.encoder(teacher_feature)
+        batch, channels = code.shape[:2]
+        width = channels // self.channel_groups
+        # (B, groups, width, cells) to (B, cells x groups, width), and back.
+        by_cell = code.reshape(batch, self.channel_groups, width, -1).permute(0, 3, 1, 2)
+        tokens = by_cell.flatten(1, 2)
+        tokens = tokens + self.attention(tokens)
+        return tokens.view(by_cell.shape).permute(0, 2, 3, 1).reshape(code.shape).float()
+
+    def _encode_for_training(
+        self, teacher_feature: Tensor, sample: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        return self.encode(teacher_feature), None
+
+
+@MODELS.register_module()
+class VectorQuantizedBottleneck(Bottleneck):
+    """VQ-VAE that generates the student's feature (Sec. 5.2.2; van den Oord et al. 2017).
+
+    The code of a cell is the entry of a codebook nearest to the encoder's output. The gradient
+    passes the choice as if it were the identity. The regularization is the cited work's codebook
+    term plus ``commitment`` times its commitment term, computed in float32.
+
+    Args: see :class:`Bottleneck`, and
+        codebook_size: Entries of the codebook (the cited work: 512).
+        commitment: Weight of the commitment term (the cited work's beta).
+
+    Raises:
+        CibaError: The codebook is empty.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        bottleneck_size: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 1,
+        regularization_weight: float = 1.0,
+        reduction: str = 'sum',
+        codebook_size: int = 512,
+        commitment: float = 0.25,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            bottleneck_size,
+            out_channels,
+            kernel_size=kernel_size,
+            regularization_weight=regularization_weight,
+            reduction=reduction,
+        )
+        if codebook_size < 1:
+            raise CibaError(f'codebook_size is {codebook_size}; it must be at least 1.')
+        self.commitment = commitment
+        self.codebook = nn.Embedding(codebook_size, bottleneck_size)
+
+    def encode(
+        self,
+        teacher_feature: Tensor,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """See :meth:`Bottleneck.encode`; there is nothing to sample."""
+        self._refuse_to_sample(sample)
+        return self._quantize(teacher_feature)[1]
+
+    def _encode_for_training(
+        self, teacher_feature: Tensor, sample: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        encoded, nearest = self._quantize(teacher_feature)
+        # The value of the entry, the gradient of the encoder's output.
+        code = encoded + (nearest - encoded).detach()
+        regularization = (nearest - encoded.detach()).square() + self.commitment * (
+            encoded - nearest.detach()
+        ).square()
+        return code, regularization
+
+    def _quantize(self, teacher_feature: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's output and the entries nearest to it, both (B, H, \\*grid), float32."""
+        _require_channels(teacher_feature, self.in_channels, "the teacher's feature")
+        encoded = self.encoder(teacher_feature).float()
+        with torch.no_grad(), torch.autocast(encoded.device.type, enabled=False):
+            vectors = encoded.movedim(1, -1).reshape(-1, self.bottleneck_size)
+            entries = self.codebook.weight.float()
+            # Squared distance less the vector's own square, which is the same for all entries.
+            distance = torch.addmm(entries.square().sum(1), vectors, entries.t(), alpha=-2)
+            index = distance.argmin(1).view(encoded.shape[:1] + encoded.shape[2:])
+        return encoded, self.codebook(index).movedim(-1, 1).float()
+
+
+class _TwoLayers(nn.Sequential):
+    """Two layers with a ReLU between them, applied at every cell of a grid.
+
+    With kernel size 1 the layers are linear and see (B, \\*grid, C): a view, and a map of tokens
+    that was turned into (B, C, \\*grid) is turned back without moving a number.
+    """
+
+    def __init__(self, in_channels: int, hidden: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(
+            _layer(in_channels, hidden, kernel_size),
+            nn.ReLU(inplace=True),
+            _layer(hidden, out_channels, kernel_size),
+        )
+        self.kernel_size = kernel_size
+
+    def forward(self, feature: Tensor) -> Tensor:
+        # Features of a teacher in half precision meet weights in float32.
+        feature = feature.to(self[0].weight.dtype)
+        if self.kernel_size == 1:
+            return super().forward(feature.movedim(1, -1)).movedim(-1, 1)
+        if feature.dim() != 4:
+            raise CibaError(
+                f'kernel_size=3 needs a feature with a two-dimensional grid, (B, C, H, W), and '
+                f'this one is {tuple(feature.shape)}: use kernel_size=1.'
+            )
+        return super().forward(feature)
+
+
+def _layer(in_channels: int, out_channels: int, kernel_size: int) -> nn.Module:
+    if kernel_size == 1:
+        return nn.Linear(in_channels, out_channels)
+    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+
+
+class _SelfAttention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017) that never holds all scores at once."""
+
+    def __init__(self, channels: int, num_heads: int, query_chunk: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query_chunk = query_chunk
+        width = num_heads * -(-channels // num_heads)
+        self.query_key_value = nn.Linear(channels, 3 * width)
+        self.output = nn.Linear(width, channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Let the tokens, (B, tokens, channels), attend to each other; same shape out."""
+        projected = self.query_key_value(tokens).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        if query.size(2) <= self.query_chunk:
+            attended = F.scaled_dot_product_attention(query, key, value)
+        else:
+            attended = torch.cat(
+                [
+                    checkpoint(
+                        F.scaled_dot_product_attention,
+                        chunk,
+                        key,
+                        value,
+                        use_reentrant=False,
+                        preserve_rng_state=False,
+                    )
+                    for chunk in query.split(self.query_chunk, dim=2)
+                ],
+                dim=2,
+            )
+        return self.output(attended.transpose(1, 2).flatten(2))
+
+
+def _deviation(log_variance: Tensor) -> Tensor:
+    """Standard deviation from log-variance, with finite values and gradients for any input."""
+    log_deviation = 0.5 * log_variance
+    limited = log_deviation.clamp(max=_LARGEST_LOG_DEVIATION)
+    return limited.exp() * (1.0 + (log_deviation - limited))
+
+
+def _draw(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=torch.float32)
+    return mean + _deviation(log_variance) * noise
+
+
+def _require_channels(feature: Tensor, channels: int, name: str) -> None:
+    if feature.dim() < 2 or feature.size(1) != channels:
+        raise CibaError(
+            f'{name} is {tuple(feature.shape)}, and the bottleneck was made for {channels} '
+            f'channels, (B, {channels}) or (B, {channels}, *grid). Check the tap and its layout, '
+            'or in_channels, bottleneck_size and out_channels of the bottleneck.'
+        )

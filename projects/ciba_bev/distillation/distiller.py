@@ -1,0 +1,239 @@
+"""Algorithm 2 as a model: a student learns its task and the code of its teacher's feature.
+
+h' = e(f'(X'))                              frozen teacher f', frozen encoder e
+z  = f(X)                                   the trained student's feature
+l  = l_task + weight * || h' - z[0:H] ||^2  the first H of the student's channels only
+"""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from ..errors import CibaError
+from ..registry import MODELS, TASK_UTILS
+from .alignment import align_to_student, cut
+from .bottleneck_training import load_bottleneck
+from .bottlenecks import Bottleneck
+from .frozen_model import FrozenModel, require_finite, select_inputs
+from .taps import FeatureTap
+
+_PREFIX = 'student.'
+
+
+@MODELS.register_module()
+class Distiller(BaseModel):
+    """Trains a student with its own loss and a distillation loss on one of its features.
+
+    With a bottleneck this is CIBA: the target is the teacher's H-channel code, and only the
+    student's first H channels are compared with it. Without one the target is the teacher's whole
+    feature (the paper's MSE baselines). In checkpoints, and for everything but training losses, a
+    distiller *is* its student: same names, same predictions.
+
+    Args:
+        student: Config of the student model.
+        student_tap: Where its feature is read; arguments of :class:`FeatureTap`.
+        teacher: Arguments of :class:`FrozenModel`: config, checkpoint, tap, inputs, precision.
+        bottleneck: ``checkpoint`` of an Algorithm 1 run, the ``config`` that made it, and the
+            ``size`` H; None to distil the whole feature.
+        loss: Config of the distillation loss, on (B, H, \\*grid) student and target.
+        loss_weight: Of the distillation loss; the paper weighs it like the task loss.
+        target: ``'mean'`` takes the mean of the code's distribution, ``'sample'`` a sample of it.
+            The paper does not say; the mean is the default because noise in a squared error only
+            adds to its gradient's variance.
+        normalize_target: Bring every channel of the target to zero mean and unit variance over
+            batch and cells, of all processes.
+        target_weight: Config of a component that makes a weight (B, 1, \\*grid) from the batch's
+            data samples, for losses that take one; None for equal weights.
+        student_inputs: Which of the batch's inputs the student gets, by key; None for all.
+
+    Raises:
+        CibaError: A value is not one of those above, or a config or a tap does not exist.
+    """
+
+    def __init__(
+        self,
+        student: dict,
+        student_tap: dict,
+        teacher: dict,
+        bottleneck: dict | None = None,
+        loss: dict | None = None,
+        loss_weight: float = 1.0,
+        target: str = 'mean',
+        normalize_target: bool = False,
+        target_weight: dict | None = None,
+        student_inputs: Sequence[str] | None = None,
+    ) -> None:
+        if target not in ('mean', 'sample'):
+            raise CibaError(f"target is {target!r}; it must be 'mean' or 'sample'.")
+        if bottleneck is not None and set(bottleneck) != {'checkpoint', 'config', 'size'}:
+            raise CibaError(
+                f'bottleneck has {sorted(bottleneck)}; it needs checkpoint, config and size.'
+            )
+        teacher_model = FrozenModel('teacher', **teacher)
+        with MODELS.switch_scope_and_registry(None) as registry:
+            student_model = registry.build(student)
+        super().__init__(
+            data_preprocessor=_DistillationPreprocessor(
+                student_model, student_inputs, teacher_model
+            )
+        )
+        self.student = student_model
+        self.teacher = teacher_model
+        self.student_tap = FeatureTap(**student_tap)
+        self.student_tap.attach(self.student)
+        self.bottleneck_config = bottleneck
+        self.loss = MODELS.build(loss or dict(type='ciba_bev.MSELoss'))
+        self.loss_weight = loss_weight
+        self.target = target
+        self.normalize_target = normalize_target
+        self.target_weight = None if target_weight is None else TASK_UTILS.build(target_weight)
+        # Outside the submodules, like the teacher: neither trained nor saved.
+        self._encoder: list[Bottleneck] = []
+        self._register_state_dict_hook(_drop_prefix)
+        self._register_load_state_dict_pre_hook(_add_prefix)
+
+    def init_weights(self) -> None:
+        """Initialise the student, and read the weights of teacher and bottleneck.
+
+        Raises:
+            CibaError: A checkpoint is missing, another model's, or does not fit the others.
+        """
+        self.student.init_weights()
+        self.teacher.load()
+        if self.bottleneck_config is not None:
+            arguments = dict(self.bottleneck_config)
+            self._encoder = [load_bottleneck(teacher=self.teacher, **arguments)]
+
+    @property
+    def bottleneck_size(self) -> int | None:
+        """Channels H of the code; None if the whole feature is distilled."""
+        return None if self.bottleneck_config is None else self.bottleneck_config['size']
+
+    def distillation_record(self) -> dict[str, Any]:
+        """How this student was distilled, as plain values."""
+        bottleneck = self.bottleneck_config
+        method = type(self.loss).__name__
+        return {
+            'kind': 'distilled student',
+            'method': f'{method} on a code of {bottleneck["size"]}' if bottleneck else method,
+            'bottleneck': dict(bottleneck) if bottleneck else None,
+            'teacher': self.teacher.describe(),
+            'student_tap': self.student_tap.describe(),
+        }
+
+    def forward(self, student: dict, teacher: dict | None = None, mode: str = 'tensor') -> Any:
+        """The student's forward pass; in training also the distillation loss.
+
+        Args:
+            student: The student's batch.
+            teacher: The teacher's batch, for ``mode='loss'``.
+            mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
+
+        Returns:
+            For ``'loss'``, the student's losses and ``loss_distillation``; otherwise what the
+            student returns.
+        """
+        if mode != 'loss':
+            return self.student(**student, mode=mode)
+        with self.student_tap.attach(self.student) as reader:
+            losses = self.student(**student, mode='loss')
+        return {**losses, 'loss_distillation': self._distillation_loss(reader.feature, teacher)}
+
+    def _distillation_loss(self, student_feature: Tensor, teacher: dict) -> Tensor:
+        target, window = align_to_student(
+            self.teacher.feature(teacher), student_feature, self.teacher.tap, self.student_tap
+        )
+        target = self._encode(target)
+        feature = cut(student_feature, window)
+        channels = target.size(1)
+        if channels > feature.size(1) or (not self._encoder and channels != feature.size(1)):
+            raise CibaError(
+                f"the target has {channels} channels and the student's feature at "
+                f'{self.student_tap.module} has {feature.size(1)}. '
+                + (
+                    'Take a smaller bottleneck.'
+                    if self._encoder
+                    else 'Without a bottleneck both must be equal: choose another tap, or distil '
+                    'a code (bottleneck=dict(...)), which needs no equal widths.'
+                )
+            )
+        if self.normalize_target:
+            target = _normalize(target)
+        arguments = [feature[:, :channels], target]
+        if self.target_weight is not None:
+            weight = self.target_weight(teacher['data_samples'], tuple(student_feature.shape[2:]))
+            arguments.append(cut(weight, window).to(target))
+        loss = self.loss_weight * self.loss(*arguments)
+        require_finite(loss, "the distillation loss (the student's feature)", teacher)
+        return loss
+
+    @torch.no_grad()
+    def _encode(self, teacher_feature: Tensor) -> Tensor:
+        if not self._encoder:
+            return teacher_feature
+        encoder = self._encoder[0].to(teacher_feature.device)
+        return encoder.encode(teacher_feature, sample=self.target == 'sample').float()
+
+
+class _DistillationPreprocessor(nn.Module):
+    """Gives the student its inputs, and in training the teacher its own."""
+
+    def __init__(
+        self, student: BaseModel, student_inputs: Sequence[str] | None, teacher: FrozenModel
+    ) -> None:
+        super().__init__()
+        # Not as a submodule: it is the student's, which is one of the distiller's already.
+        self._parts = (student, teacher)
+        self._student_inputs = student_inputs
+
+    def forward(self, data: dict, training: bool = False) -> dict[str, dict]:
+        student, teacher = self._parts
+        batches = {}
+        if training:
+            teacher.to(next(student.parameters()).device)
+            batches['teacher'] = teacher.preprocess(data)
+            data = select_inputs(data, self._student_inputs, 'student')
+        batches['student'] = student.data_preprocessor(data, training)
+        return batches
+
+
+def _normalize(target: Tensor) -> Tensor:
+    """Every channel to zero mean and unit variance over the batch and cells of all processes."""
+    values = target.transpose(0, 1).flatten(1).double()
+    sums = torch.stack(
+        (torch.full_like(values[:, 0], values.size(1)), values.sum(1), values.square().sum(1))
+    )
+    all_reduce(sums)
+    count, first, second = sums
+    mean = first / count
+    deviation = (second / count - mean.square()).clamp(min=0).sqrt()
+    shape = (1, -1) + (1,) * (target.dim() - 2)
+    # A channel that never varies carries nothing; it stays at zero instead of becoming noise.
+    scale = torch.where(deviation > 0, 1 / deviation, torch.zeros_like(deviation))
+    return ((target.double() - mean.view(shape)) * scale.view(shape)).to(target.dtype)
+
+
+def _drop_prefix(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
+    """After ``state_dict()``: leave the student's entries only, under the student's own names."""
+    metadata = getattr(state_dict, '_metadata', {})
+    root = metadata.get(prefix + _PREFIX[:-1], {})
+    for entries in (state_dict, metadata):
+        for name in [name for name in entries if name.startswith(prefix)]:
+            value = entries.pop(name)
+            if name.startswith(prefix + _PREFIX):
+                entries[prefix + name[len(prefix + _PREFIX) :]] = value
+    metadata[prefix[:-1]] = root
+
+
+def _add_prefix(state_dict: dict, prefix: str, local_metadata: dict, *unused: Any) -> None:
+    """Before ``load_state_dict()``: the student's own names become those inside the distiller."""
+    metadata = getattr(state_dict, '_metadata', None) or {}
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        state_dict[prefix + _PREFIX + name[len(prefix) :]] = state_dict.pop(name)
+    for name in [name for name in metadata if name.startswith(prefix)]:
+        metadata.setdefault(prefix + _PREFIX + name[len(prefix) :], metadata[name])

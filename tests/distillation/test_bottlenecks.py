@@ -1,0 +1,413 @@
+"""Bottlenecks against closed forms, other libraries and literal transcriptions of the paper."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from ciba_bev.distillation.bottlenecks import (
+    SelfAttentionBottleneck,
+    VariationalBottleneck,
+    VectorQuantizedBottleneck,
+)
+from ciba_bev.errors import CibaError
+from ciba_bev.registry import MODELS
+
+BOTTLENECKS = [VariationalBottleneck, SelfAttentionBottleneck, VectorQuantizedBottleneck]
+
+
+def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def build(kind: type, *sizes: int, **arguments) -> nn.Module:
+    torch.manual_seed(0)
+    bottleneck = kind(*(sizes or (6, 4, 5)), **arguments)
+    bottleneck.init_weights()
+    return bottleneck
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the number of elements of the largest tensor that any operator returned."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in tree_flatten(result)[0]:
+            if isinstance(value, Tensor):
+                self.elements = max(self.elements, value.numel())
+        return result
+
+
+def test_parameters_as_counted_in_the_paper():
+    # Appendix E.4: 2.1M for 1024 channels and H = 8.
+    parameters = VariationalBottleneck(1024, 8, 1024).parameters()
+    assert sum(parameter.numel() for parameter in parameters) == 2_124_816
+
+
+@pytest.mark.parametrize('shape', [(3,), (3, 4), (3, 2, 4)])
+@pytest.mark.parametrize('reduction', ['sum', 'mean'])
+def test_divergence_is_torch_distributions(shape, reduction):
+    bottleneck = build(VariationalBottleneck, reduction=reduction)
+    teacher, student = (random(shape[0], c, *shape[1:], scale=5.0) for c in (6, 5))
+    mean, log_variance = bottleneck.distribution(teacher)
+    divergence = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0))
+    expected = divergence.sum(1).mean() if reduction == 'sum' else divergence.mean()
+    terms = bottleneck.terms(teacher, student)
+    torch.testing.assert_close(terms.regularization, expected)
+    error = F.mse_loss(terms.decoded, student, reduction='none')
+    expected = error.sum(1).mean() if reduction == 'sum' else error.mean()
+    torch.testing.assert_close(terms.generation, expected)
+
+
+def test_losses_are_algorithm_1():
+    """Lines 5 to 10, number by number, with weights read out and layers written as loops."""
+    weight_of_regularization = 0.7
+    bottleneck = build(
+        VariationalBottleneck, 3, 2, 3, regularization_weight=weight_of_regularization
+    )
+    teacher, student = random(4, 3, seed=1), random(4, 3, seed=2)
+    noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(5)).tolist()
+    losses = bottleneck(teacher, student, torch.Generator().manual_seed(5))
+
+    def linear(layer, vector):
+        rows, bias = layer.weight.tolist(), layer.bias.tolist()
+        return [sum(w * v for w, v in zip(row, vector)) + b for row, b in zip(rows, bias)]
+
+    def two_layers(network, vector):
+        return linear(network[2], [max(0.0, v) for v in linear(network[0], vector)])
+
+    generation, regularization = 0.0, 0.0
+    for i in range(4):
+        encoded = two_layers(bottleneck.encoder, teacher[i].tolist())
+        mu, sigma_squared = encoded[:2], [math.exp(v) for v in encoded[2:]]
+        code = [m + math.sqrt(s) * n for m, s, n in zip(mu, sigma_squared, noise[i])]
+        decoded = two_layers(bottleneck.decoder, code)
+        generation += sum((d - z) ** 2 for d, z in zip(decoded, student[i].tolist()))
+        regularization += -0.5 * sum(1 + math.log(s) - m**2 - s for m, s in zip(mu, sigma_squared))
+    assert losses['loss_generation'].item() == pytest.approx(generation / 4, rel=1e-5)
+    expected = weight_of_regularization * regularization / 4
+    assert losses['loss_regularization'].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_sample_has_the_distribution_it_was_drawn_from():
+    bottleneck = build(VariationalBottleneck)
+    teacher = random(1, 6, scale=3.0)
+    mean, log_variance = bottleneck.distribution(teacher)
+    samples = bottleneck.encode(
+        teacher.expand(20000, -1), sample=True, generator=torch.Generator().manual_seed(0)
+    )
+    torch.testing.assert_close(samples.mean(0), mean[0], atol=0.05, rtol=0)
+    torch.testing.assert_close(samples.var(0), log_variance[0].exp(), atol=0, rtol=0.05)
+    torch.testing.assert_close(bottleneck.encode(teacher), mean)
+
+
+@pytest.mark.parametrize('kind', BOTTLENECKS)
+def test_a_generator_decides_all_noise(kind):
+    bottleneck = build(kind)
+    teacher, student = random(3, 6, 2, 2), random(3, 5, 2, 2)
+
+    def losses(seed):
+        return bottleneck(teacher, student, torch.Generator().manual_seed(seed))
+
+    state = torch.get_rng_state()
+    assert losses(1) == losses(1)
+    assert torch.equal(torch.get_rng_state(), state)
+    if kind is VariationalBottleneck:
+        assert losses(1)['loss_generation'] != losses(2)['loss_generation']
+    else:
+        assert losses(1) == losses(2)
+
+
+@pytest.mark.parametrize('kind', BOTTLENECKS)
+@pytest.mark.parametrize('kernel_size', [1, 3])
+def test_initial_weights_follow_from_the_seed(kind, kernel_size):
+    weights = []
+    for _ in range(2):
+        bottleneck = kind(6, 4, 5, kernel_size=kernel_size)
+        before = {name: value.clone() for name, value in bottleneck.state_dict().items()}
+        torch.manual_seed(0)
+        bottleneck.init_weights()
+        weights.append(bottleneck.state_dict())
+        assert not any(torch.equal(before[name], value) for name, value in weights[-1].items())
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('kind', [VariationalBottleneck, VectorQuantizedBottleneck])
+@pytest.mark.parametrize('grid', [(5,), (2, 3), (2, 3, 2)])
+def test_a_grid_is_encoded_cell_by_cell(kind, grid):
+    bottleneck = build(kind)
+    teacher, student = random(2, 6, *grid, seed=1), random(2, 5, *grid, seed=2)
+    cells = [feature.movedim(1, -1).flatten(0, -2) for feature in (teacher, student)]
+    on_grid, as_vectors = bottleneck.terms(teacher, student), bottleneck.terms(*cells)
+    torch.testing.assert_close(on_grid.generation, as_vectors.generation)
+    torch.testing.assert_close(on_grid.regularization, as_vectors.regularization)
+    torch.testing.assert_close(on_grid.decoded.movedim(1, -1).flatten(0, -2), as_vectors.decoded)
+    code = bottleneck.encode(teacher)
+    assert code.shape == (2, 4, *grid)
+    torch.testing.assert_close(code.movedim(1, -1).flatten(0, -2), bottleneck.encode(cells[0]))
+
+
+@pytest.mark.parametrize('kind', BOTTLENECKS)
+def test_memory_layout_changes_nothing(kind):
+    bottleneck = build(kind)
+    teacher, student = random(2, 6, 3, 4), random(2, 5, 3, 4)
+    tokens = [x.flatten(2).transpose(1, 2).contiguous() for x in (teacher, student)]
+    same = [x.transpose(1, 2).unflatten(2, (3, 4)) for x in tokens]
+    torch.testing.assert_close(bottleneck.terms(teacher, student), bottleneck.terms(*same))
+
+
+@pytest.mark.parametrize('kind', BOTTLENECKS)
+def test_kernel_size_3_is_two_padded_convolutions(kind):
+    bottleneck = build(kind, kernel_size=3)
+    code = random(2, 4, 3, 5)
+    first, _, second = bottleneck.decoder
+    hidden = F.conv2d(code, first.weight, first.bias, padding=1).relu()
+    expected = F.conv2d(hidden, second.weight, second.bias, padding=1)
+    torch.testing.assert_close(bottleneck.decode(code), expected)
+    assert bottleneck.encode(random(2, 6, 3, 5)).shape == (2, 4, 3, 5)
+    for shape in ((2, 6), (2, 6, 4), (2, 6, 4, 4, 4)):
+        with pytest.raises(CibaError, match='kernel_size=1'):
+            bottleneck.encode(random(*shape))
+
+
+@pytest.mark.parametrize('kind', BOTTLENECKS)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+def test_mixed_precision(kind, dtype):
+    """Under autocast the layers round; the terms must not round any further."""
+    bottleneck = build(kind, 32, 8, 32)
+    teacher, student = (random(4, 32, 3, 3, seed=s, scale=3.0).to(dtype) for s in (1, 2))
+    exact = bottleneck.terms(teacher, student)
+    assert exact.generation.dtype == exact.regularization.dtype == torch.float32
+    with torch.autocast('cpu', torch.bfloat16):
+        code = bottleneck.encode(teacher)
+        terms = bottleneck.terms(teacher, student)
+        losses = bottleneck(teacher, student, torch.Generator().manual_seed(0))
+        if kind is VariationalBottleneck:
+            mean, log_variance = bottleneck.distribution(teacher)
+    assert terms.decoded.dtype == torch.bfloat16
+    assert code.dtype == terms.generation.dtype == terms.regularization.dtype == torch.float32
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    error = F.mse_loss(terms.decoded.float(), student.float(), reduction='none')
+    torch.testing.assert_close(terms.generation, error.sum(1).mean())
+    if kind is VariationalBottleneck:
+        divergence = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0))
+        torch.testing.assert_close(terms.regularization, divergence.sum(1).mean())
+        torch.testing.assert_close(terms.regularization, exact.regularization, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize('kind', BOTTLENECKS)
+@pytest.mark.parametrize('scale', [0.0, 1e5])
+def test_gradients_stay_finite(kind, scale):
+    bottleneck = build(kind, 16, 4, 16)
+    losses = bottleneck(random(4, 16, scale=scale), random(4, 16, scale=scale))
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    for name, parameter in bottleneck.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_attention_is_torchs_module():
+    bottleneck = build(SelfAttentionBottleneck, 6, 4, 5, num_heads=2)
+    reference = nn.MultiheadAttention(4, 2, batch_first=True)
+    attention = bottleneck.attention
+    reference.load_state_dict(
+        {
+            'in_proj_weight': attention.query_key_value.weight,
+            'in_proj_bias': attention.query_key_value.bias,
+            'out_proj.weight': attention.output.weight,
+            'out_proj.bias': attention.output.bias,
+        }
+    )
+    teacher = random(2, 6, 3, 5, scale=3.0)
+    tokens = bottleneck.encoder(teacher).flatten(2).transpose(1, 2)
+    expected = tokens + reference(tokens, tokens, tokens)[0]
+    code = bottleneck.encode(teacher).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(code, expected)
+    # And without a grid, over groups of channels.
+    bottleneck = build(SelfAttentionBottleneck, 6, 4, 5, num_heads=1, channel_groups=2)
+    attention = bottleneck.attention
+    reference = nn.MultiheadAttention(2, 1, batch_first=True)
+    reference.in_proj_weight.data = attention.query_key_value.weight.data
+    reference.in_proj_bias.data = attention.query_key_value.bias.data
+    reference.out_proj.weight.data = attention.output.weight.data
+    reference.out_proj.bias.data = attention.output.bias.data
+    teacher = random(3, 6)
+    tokens = bottleneck.encoder(teacher).view(3, 2, 2)
+    expected = tokens + reference(tokens, tokens, tokens)[0]
+    torch.testing.assert_close(bottleneck.encode(teacher).view(3, 2, 2), expected)
+
+
+def test_attention_in_chunks_is_attention():
+    whole = build(SelfAttentionBottleneck, query_chunk=100)
+    chunked = build(SelfAttentionBottleneck, query_chunk=7)
+    teacher, student = random(2, 6, 5, 8), random(2, 5, 5, 8)
+    values = []
+    for bottleneck in (whole, chunked):
+        loss = bottleneck(teacher, student)['loss_generation']
+        loss.backward()
+        values.append([loss.detach()] + [p.grad for p in bottleneck.parameters()])
+    torch.testing.assert_close(values[0], values[1])
+
+
+def test_attention_never_holds_all_scores():
+    sdpa = pytest.importorskip('torch.nn.attention')
+    side, chunk = 32, 64
+    bottleneck = build(SelfAttentionBottleneck, 8, 2, 8, num_heads=1, query_chunk=chunk)
+    teacher, student = random(1, 8, side, side), random(1, 8, side, side)
+    # Fused kernels would hide their insides; this one is made of operators that can be watched.
+    with sdpa.sdpa_kernel(sdpa.SDPBackend.MATH), LargestTensor() as largest:
+        bottleneck(teacher, student)['loss_generation'].backward()
+    assert largest.elements == chunk * side**2
+    assert largest.elements < side**4 // 10
+
+
+def test_attention_on_a_bev_grid_fits_in_memory():
+    bottleneck = build(SelfAttentionBottleneck, 256, 4, 256)
+    teacher, student = random(1, 256, 128, 128), random(1, 256, 128, 128)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: kept.append(x.numel()) or x, lambda x: x
+    ), LargestTensor() as largest:
+        bottleneck(teacher, student)['loss_generation'].backward()
+    assert largest.elements <= 4 * 512 * 128**2
+    # One matrix of scores is 268 million numbers a head; the features themselves are 4 million.
+    assert sum(kept) < 60_000_000
+
+
+def test_attention_has_no_regularization():
+    bottleneck = build(SelfAttentionBottleneck)
+    teacher, student = random(2, 6, 3, 3), random(2, 5, 3, 3)
+    assert set(bottleneck(teacher, student)) == {'loss_generation'}
+    assert bottleneck.terms(teacher, student).regularization == 0
+
+
+def test_quantization_takes_the_nearest_entry():
+    bottleneck = build(VectorQuantizedBottleneck, codebook_size=20)
+    teacher = random(2, 6, 3, 4, scale=3.0)
+    with torch.no_grad():
+        encoded, code = bottleneck.encoder(teacher), bottleneck.encode(teacher)
+    entries = bottleneck.codebook.weight.detach()
+    for b in range(2):
+        for y in range(3):
+            for x in range(4):
+                distances = [float((encoded[b, :, y, x] - e).square().sum()) for e in entries]
+                expected = entries[distances.index(min(distances))]
+                torch.testing.assert_close(code[b, :, y, x], expected)
+
+
+def test_quantization_compares_in_float32():
+    bottleneck = build(VectorQuantizedBottleneck, 32, 8, 32)
+    teacher = random(200, 32, scale=5.0)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        encoded, code = bottleneck.encoder(teacher), bottleneck.encode(teacher)
+    entries = bottleneck.codebook.weight.detach()
+    index = torch.cdist(encoded.double(), entries.double()).argmin(1)
+    assert torch.equal(code, entries[index])
+
+
+def test_quantization_losses_and_gradients():
+    """Each parameter learns from the terms that the cited work gives it, and no other."""
+    bottleneck = build(
+        VectorQuantizedBottleneck, codebook_size=20, commitment=0.25, regularization_weight=2.0
+    )
+    teacher, student = random(7, 6, seed=1, scale=3.0), random(7, 5, seed=2)
+    losses = bottleneck(teacher, student)
+    encoded, entries = bottleneck.encoder(teacher), bottleneck.codebook.weight
+    index = torch.cdist(encoded, entries).argmin(1)
+    nearest = entries[index]
+    distance = (encoded - nearest).square().sum(1).mean()
+    torch.testing.assert_close(losses['loss_regularization'], 2.0 * (1 + 0.25) * distance)
+    decoded = bottleneck.decode(nearest)
+    generation = (decoded - student).square().sum(1).mean()
+    torch.testing.assert_close(losses['loss_generation'], generation)
+
+    # Straight through: what the decoder asks of the code arrives at the encoder's output unchanged,
+    # and the codebook hears nothing of it.
+    encoder, codebook = list(bottleneck.encoder.parameters()), [bottleneck.codebook.weight]
+    actual = torch.autograd.grad(
+        losses['loss_generation'], encoder + codebook, retain_graph=True, allow_unused=True
+    )
+    leaf = nearest.detach().requires_grad_()
+    wanted = (bottleneck.decode(leaf) - student).square().sum(1).mean()
+    (gradient,) = torch.autograd.grad(wanted, leaf)
+    expected = torch.autograd.grad(encoded, encoder, gradient, retain_graph=True)
+    torch.testing.assert_close(actual[:-1], expected)
+    assert actual[-1] is None
+
+    actual = torch.autograd.grad(losses['loss_regularization'], encoder + codebook)
+    commitment = 2.0 * 0.25 * (encoded - nearest.detach()).square().sum(1).mean()
+    expected = torch.autograd.grad(commitment, encoder)
+    torch.testing.assert_close(actual[:-1], expected)
+    update = torch.zeros_like(entries)
+    for i in range(7):
+        update[index[i]] += 2.0 * 2 * (nearest[i] - encoded[i]).detach() / 7
+    torch.testing.assert_close(actual[-1], update)
+
+
+@pytest.mark.parametrize('kind', [SelfAttentionBottleneck, VectorQuantizedBottleneck])
+def test_only_a_distribution_can_be_sampled(kind):
+    with pytest.raises(CibaError, match="target='mean'"):
+        build(kind).encode(random(2, 6), sample=True)
+
+
+@pytest.mark.parametrize('kind', BOTTLENECKS)
+def test_training_recovers_what_two_modalities_share(kind):
+    """The student is a function of two of the teacher's channels: two are enough to predict it."""
+    bottleneck = build(kind, 8, 2, 8)
+    teacher = random(256, 8, seed=1)
+    student = teacher[:, :2] @ random(2, 8, seed=2, scale=3.0)
+    optimizer = torch.optim.Adam(bottleneck.parameters(), 1e-2)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(400):
+        optimizer.zero_grad()
+        sum(bottleneck(teacher, student, generator).values()).backward()
+        optimizer.step()
+    variance = student.var(0, unbiased=False).sum()
+    assert bottleneck.terms(teacher, student).generation < 0.15 * variance
+
+
+@pytest.mark.parametrize('kind', BOTTLENECKS)
+def test_bad_sizes_are_named(kind):
+    for sizes in ((8, 9, 16), (16, 9, 8), (8, 0, 8)):
+        with pytest.raises(CibaError, match='from 1 to 8'):
+            kind(*sizes)
+    with pytest.raises(CibaError, match='kernel_size'):
+        kind(8, 4, 8, kernel_size=2)
+    with pytest.raises(CibaError, match='reduction'):
+        kind(8, 4, 8, reduction='none')
+    bottleneck = kind(6, 4, 5)
+    teacher, student = random(2, 6, 3, 3), random(2, 5, 3, 3)
+    for method in (bottleneck, bottleneck.terms):
+        with pytest.raises(CibaError, match=r"teacher's feature is \(2, 5, 3, 3\).* 6 channels"):
+            method(student, student)
+        with pytest.raises(CibaError, match=r"student's feature is \(2, 6, 3, 3\).* 5 channels"):
+            method(teacher, teacher)
+        with pytest.raises(CibaError, match=r'\(2, 6, 3, 3\) and .* \(1, 5, 3, 3\)'):
+            method(teacher, student[:1])
+        with pytest.raises(CibaError, match=r'\(2, 6, 3, 3\) and .* \(2, 5, 3, 2\)'):
+            method(teacher, student[..., :2])
+    with pytest.raises(CibaError, match='code is'):
+        bottleneck.decode(teacher)
+    with pytest.raises(CibaError, match='6 channels'):
+        bottleneck.encode(student)
+
+
+def test_other_values_are_checked_and_configs_build():
+    with pytest.raises(CibaError, match='divisors'):
+        SelfAttentionBottleneck(8, 4, 8, channel_groups=3)
+    with pytest.raises(CibaError, match='at least 1'):
+        SelfAttentionBottleneck(8, 4, 8, num_heads=0)
+    with pytest.raises(CibaError, match='codebook_size'):
+        VectorQuantizedBottleneck(8, 4, 8, codebook_size=0)
+    config = dict(in_channels=8, bottleneck_size=4, out_channels=8)
+    for kind in BOTTLENECKS:
+        assert type(MODELS.build(dict(type=f'ciba_bev.{kind.__name__}', **config))) is kind
