@@ -131,6 +131,26 @@ def test_looks_only_at_the_data_of_its_stages(tmp_path):
     check_config(cfg, stages=('test',))
 
 
+def test_missing_results_of_earlier_experiments_name_the_commands_in_order(tmp_path):
+    cfg = good_config(tmp_path)
+    there = tmp_path / 'student.pth'
+    there.touch()
+    cfg.model.bottleneck = dict(config='configs/bottleneck.py', checkpoint='work_dirs/b.pth')
+    cfg.model.student = dict(config='configs/student.py', checkpoint=str(there))
+    cfg.model.teacher = dict(config='configs/teacher.py', checkpoint='work_dirs/t.pth')
+    with pytest.raises(CibaError) as caught:
+        check_config(cfg)
+    message = str(caught.value)
+    commands = [line for line in message.splitlines() if line.startswith('bash')]
+    assert commands == [
+        'bash tools/dist_train.sh configs/teacher.py 8',
+        'bash tools/dist_train.sh configs/bottleneck.py 8',
+    ]
+    assert '--cfg-options model.teacher.checkpoint=FILE' in message
+    # A student is tested without any of them.
+    check_config(cfg, stages=('test',))
+
+
 @pytest.mark.parametrize(
     'path', sorted((PROJECT / 'configs').glob('*.py')), ids=lambda path: path.stem
 )

@@ -1,6 +1,5 @@
-import json
-
 import pytest
+from ciba_bev.runner.quickstart_report import ReportRow
 from rich.console import Console
 
 from ciba_bev.errors import CibaError
@@ -14,12 +13,12 @@ from ciba_bev.runner.quickstart import (
     summarise_progress,
 )
 
-CONFIG = "data_root = 'data/world'\ntrain_cfg = dict(max_epochs=3)\n"
+CONFIG = "data_root = 'data/world'\ntrain_cfg = dict(max_epochs=12)\n"
 # Each tool notes that it ran and writes what the real one would.
 TOOL = """
 import json, pathlib, sys
 with open('calls.txt', 'a') as calls:
-    calls.write(sys.argv[0] + '\\n')
+    calls.write(' '.join(sys.argv) + '\\n')
 def argument(name):
     return pathlib.Path(sys.argv[sys.argv.index(name) + 1])
 """
@@ -34,17 +33,46 @@ for split in ('train', 'val'):
     (argument('--root-path') / f'nuscenes_infos_{split}.pkl').write_text('')
 """,
     'train': """
-argument('--work-dir').mkdir(exist_ok=True)
-if (argument('--work-dir') / 'epoch_3.pth').exists():
+folder = argument('--work-dir')
+folder.mkdir(exist_ok=True)
+if (folder / 'epoch_12.pth').exists():
     sys.exit('resumed a complete training')
-(argument('--work-dir') / 'epoch_1.pth').touch()
-(argument('--work-dir') / 'epoch_3.pth').touch()
+last = 7 if 'train_cfg.max_epochs=7' in sys.argv else 12
+for epoch in (1, last):
+    (folder / f'epoch_{epoch}.pth').touch()
+(folder / 'last_checkpoint').write_text('')
+spectrum = [2.0, 1.0]
+(folder / 'bottlenecks.json').write_text(json.dumps({
+    'metrics': {'teacher/effective_rank': 3.0}, 'feature_spectra': {}, 'decoded_spectra': {},
+    'largest_gains': None, 'threshold': None}))
 """,
     'test': """
 names = ['NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE']
 argument('--out').write_text(json.dumps({f'metric/{n}': i / 10 for i, n in enumerate(names)}))
 """,
+    'analyze_collapse': """
+argument('--out').mkdir()
+labels = [sys.argv[i + 1] for i, word in enumerate(sys.argv) if word == '--model']
+models = [{'label': label, 'effective_rank': 2.5, 'singular_values': [2.0, 1.0],
+           'channel_energy': None} for label in labels]
+(argument('--out') / 'collapse.json').write_text(json.dumps({'models': models}))
+""",
 }
+STEPS = [
+    'simulate',
+    'convert',
+    'begin_student',
+    'train_teacher',
+    'train_student',
+    'train_bottleneck',
+    'train_ciba',
+    'train_mse',
+    'score_mse',
+    'score_ciba',
+    'score_student',
+    'score_teacher',
+    'analyze',
+]
 
 
 @pytest.fixture
@@ -52,7 +80,7 @@ def project(tmp_path):
     """A project folder whose tools only pretend."""
     for folder in ('configs', 'tools'):
         (tmp_path / folder).mkdir()
-    for config in quickstart.MODELS.values():
+    for config in (*(model.config for model in quickstart.MODELS), quickstart.BOTTLENECK):
         (tmp_path / config).write_text(CONFIG)
     for name, body in TOOLS.items():
         (tmp_path / 'tools' / f'{name}.py').write_text(TOOL + body)
@@ -60,65 +88,53 @@ def project(tmp_path):
 
 
 def calls(project):
-    return [line[6:-3] for line in (project / 'calls.txt').read_text().split()]
+    return (project / 'calls.txt').read_text().splitlines()
+
+
+def count(project, tool):
+    return sum(line.startswith(f'tools/{tool}.py') for line in calls(project))
 
 
 def test_runs_every_step_once_and_writes_results(project):
     work_dir = project / 'work_dirs'
     run_quickstart(project, work_dir, fresh=False)
-    assert calls(project) == ['simulate_nuscenes', 'create_data', 'train', 'test', 'train', 'test']
-    results = json.loads((work_dir / 'results.json').read_text())
-    assert results['student']['mAP'] == 0.1
-    assert '| teacher | 0.000 | 0.100 |' in (work_dir / 'results.md').read_text()
+    assert len(calls(project)) == len(STEPS)
+    assert count(project, 'train') == 6
+    assert count(project, 'test') == 4
+    assert '| student (cameras) | 0.000 | 0.100 |' in (work_dir / 'results.md').read_text()
+    assert (work_dir / 'report.html').is_file()
 
     run_quickstart(project, work_dir, fresh=False)
-    assert len(calls(project)) == 6
+    assert len(calls(project)) == len(STEPS)
 
     run_quickstart(project, work_dir, fresh=True)
-    assert len(calls(project)) == 12
+    assert len(calls(project)) == 2 * len(STEPS)
 
 
-def test_goes_on_after_a_failed_step(project):
-    tool = project / 'tools' / 'test.py'
-    good = tool.read_text()
-    tool.write_text(TOOL + "sys.exit('the disk is full')")
-    with pytest.raises(CibaError, match=r'Score the teacher(.|\n)*the disk is full'):
-        run_quickstart(project, project / 'work_dirs', fresh=False)
-    tool.write_text(good)
+def test_distilled_students_begin_where_the_student_was_and_are_scored_as_plain_ones(project):
     run_quickstart(project, project / 'work_dirs', fresh=False)
-    assert calls(project).count('simulate_nuscenes') == 1
-    assert calls(project).count('train') == 2
+    common = str(project / 'work_dirs' / 'student' / 'epoch_7.pth')
+    lines = calls(project)
+    for config in ('quickstart_mse_bevformer', 'quickstart_ciba_bevformer_h4'):
+        training = next(line for line in lines if f'train.py configs/{config}.py' in line)
+        assert training.endswith(f'--resume {common}')
+    scored = [line.split()[1] for line in lines if line.startswith('tools/test.py')]
+    assert scored.count('configs/quickstart_bevformer.py') == 3
+
+
+def test_steps_are_in_an_order_that_can_be_run(project):
+    steps = Quickstart(project, project / 'work_dirs', Console()).runner.steps
+    assert [step.name for step in steps] == STEPS
+    for index, step in enumerate(steps):
+        assert {other.name for other in steps[:index]}.issuperset(step.after), step.name
 
 
 def test_repeats_what_a_changed_config_concerns(project):
     run_quickstart(project, project / 'work_dirs', fresh=False)
-    (project / quickstart.MODELS['student']).write_text(CONFIG + 'lr = 1\n')
-    again = Quickstart(project, project / 'work_dirs', Console())
+    (project / quickstart.BOTTLENECK).write_text(CONFIG + 'lr = 1\n')
+    again = Quickstart(project, project / 'work_dirs', Console()).runner
     incomplete = [step.name for step in again.steps if not again.is_complete(step)]
-    assert incomplete == ['train_student', 'score_student']
-    # The tool that pretends to train fails if it finds the old config's checkpoint.
-    again.run()
-    assert calls(project).count('train') == 3
-
-
-def test_an_interrupted_training_keeps_its_folder_and_a_simulation_does_not(project):
-    train, simulate = (project / 'tools' / f'{n}.py' for n in ('train', 'simulate_nuscenes'))
-    good = {tool: tool.read_text() for tool in (train, simulate)}
-    simulate.write_text(
-        good[simulate].replace("(folder / 'sample", "sys.exit(1)\n(folder / 'sample")
-    )
-    train.write_text(good[train].replace("(argument('--work-dir') / 'epoch_3.pth').touch()", ''))
-    for _ in range(2):
-        with pytest.raises(CibaError, match='ended with status 1'):
-            run_quickstart(project, project / 'work_dirs', fresh=False)
-    simulate.write_text(good[simulate])
-    with pytest.raises(CibaError, match=r'did not write .*epoch_3\.pth'):
-        run_quickstart(project, project / 'work_dirs', fresh=False)
-    kept = project / 'work_dirs' / 'teacher' / 'epoch_1.pth'
-    modified = kept.stat().st_ino
-    train.write_text(good[train])
-    run_quickstart(project, project / 'work_dirs', fresh=False)
-    assert kept.stat().st_ino == modified
+    assert incomplete == ['train_bottleneck', 'train_ciba', 'score_ciba', 'analyze']
 
 
 def test_data_it_did_not_make_are_not_removed(project):
@@ -147,9 +163,19 @@ def test_finds_a_metric_by_its_short_name():
         find_metric(metrics, 'mATE')
 
 
-def test_tables_have_one_column_a_metric():
-    result = dict.fromkeys(quickstart.METRICS, 0.25)
-    result.update(training_minutes=2, peak_memory_gb=1)
-    rows = make_table({'teacher': result})
-    assert [len(row) for row in rows] == [10, 10]
-    assert format_markdown(rows).splitlines()[1] == '|' + '---|' * 10
+def test_tables_have_one_column_a_number():
+    row = ReportRow(
+        key='student',
+        title='student',
+        config='configs/student.py',
+        metrics={**dict.fromkeys(quickstart.METRICS, 0.25), 'mAVE': None},
+        effective_rank=2.5,
+        energy_in_code=None,
+        training_minutes=2,
+        peak_memory_gb=1,
+        paper_nds=43.4,
+    )
+    rows = make_table([row])
+    assert [len(cells) for cells in rows] == [12, 12]
+    assert rows[1][8] == '2.5'
+    assert format_markdown(rows).splitlines()[1] == '|' + '---|' * 12

@@ -36,7 +36,10 @@ feature_pipeline = [
 ]
 both_sensors = dict(use_lidar=True, use_camera=True)
 
-train_dataloader = dict(dataset=dict(pipeline=feature_pipeline, modality=both_sensors))
+train_dataloader = dict(
+    # Frames without objects have features too.
+    dataset=dict(pipeline=feature_pipeline, modality=both_sensors, filter_empty_gt=False)
+)
 val_dataloader = dict(
     # No frame twice, whatever the number of processes: spectra are exact.
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),

@@ -23,8 +23,9 @@ class BottleneckMetric(BaseMetric):
     For each size H: ``h<H>/generation`` and ``h<H>/regularization`` (Eq. 7, without weight and
     noise), ``h<H>/explained``, the share of the student's variance that the decoded features
     account for, and ``h<H>/effective_rank`` of the decoded features. With several sizes also
-    ``suggested_size`` (Sec. 5.1.3), see :func:`suggest_bottleneck_size`. Features are accumulated
-    batch by batch; none is kept.
+    ``suggested_size`` (Sec. 5.1.3), see :func:`suggest_bottleneck_size`. The features themselves
+    have ``teacher/effective_rank`` and ``student/effective_rank``. They are accumulated batch by
+    batch; none is kept.
 
     Args:
         out_file: JSON file for these numbers and all spectra; None for none.
@@ -39,7 +40,7 @@ class BottleneckMetric(BaseMetric):
         self._start()
 
     def _start(self) -> None:
-        self._student = FeatureCovariance()
+        self._features = {'teacher': FeatureCovariance(), 'student': FeatureCovariance()}
         self._decoded: dict[str, FeatureCovariance] = {}
         self._sums: dict[str, torch.Tensor] = {}
 
@@ -48,12 +49,13 @@ class BottleneckMetric(BaseMetric):
 
         Args:
             data_batch: Unused.
-            data_samples: One dict a sample: ``student`` and, by name, the bottlenecks' terms.
+            data_samples: One dict a sample: the features ``teacher`` and ``student`` and, by name,
+                the bottlenecks' terms.
         """
         for sample in data_samples:
-            self._student.update(sample['student'])
             for name, terms in sample.items():
-                if name == 'student':
+                if name in self._features:
+                    self._features[name].update(terms)
                     continue
                 self._decoded.setdefault(name, FeatureCovariance()).update(terms.decoded)
                 values = (terms.generation, terms.regularization, torch.ones_like(terms.generation))
@@ -69,9 +71,11 @@ class BottleneckMetric(BaseMetric):
         Returns:
             Name to value.
         """
-        self._student.all_reduce()
-        variance = float(self._student.singular_values().sum())
         metrics, spectra = {}, {}
+        for name, covariance in self._features.items():
+            covariance.all_reduce()
+            metrics[f'{name}/effective_rank'] = covariance.effective_rank()
+        variance = float(self._features['student'].singular_values().sum())
         for name, covariance in self._decoded.items():
             covariance.all_reduce()
             sums = self._sums[name].clone()
@@ -109,7 +113,10 @@ class BottleneckMetric(BaseMetric):
     def _write(self, metrics: dict, spectra: dict, saturation: Any) -> None:
         content = {
             'metrics': metrics,
-            'student_spectrum': self._student.singular_values().tolist(),
+            'feature_spectra': {
+                name: covariance.singular_values().tolist()
+                for name, covariance in self._features.items()
+            },
             'decoded_spectra': {name: values.tolist() for name, values in spectra.items()},
             'largest_gains': None
             if saturation is None

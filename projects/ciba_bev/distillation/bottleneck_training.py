@@ -120,8 +120,9 @@ class BottleneckTraining(BaseModel):
 
         Returns:
             For ``'loss'``, for each size H, ``h<H>.loss_generation`` and, weighted by lambda,
-            ``h<H>.loss_regularization``. For ``'predict'``, one dict a sample: ``student``, its
-            feature (C, \\*grid), and ``h<H>``, the terms of that bottleneck for this sample (see
+            ``h<H>.loss_regularization``. For ``'predict'``, one dict a sample: the features
+            ``teacher`` (1, C', \\*grid) and ``student`` (1, C, \\*grid), and ``h<H>``, the terms
+            of that bottleneck for this sample (see
             :meth:`Bottleneck.terms`).
         """
         teacher_feature, student_feature = self._features(teacher, student)
@@ -148,7 +149,7 @@ class BottleneckTraining(BaseModel):
                 name: bottleneck.terms(z_teacher, z_student)
                 for name, bottleneck in self.bottlenecks.items()
             }
-            measured.append({'student': z_student, **terms})
+            measured.append({'teacher': z_teacher, 'student': z_student, **terms})
         return measured
 
     def _features(self, teacher: dict, student: dict) -> tuple[Tensor, Tensor]:

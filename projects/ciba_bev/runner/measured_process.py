@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -52,6 +53,7 @@ def run_measured(
     environment: Mapping[str, str],
     log_file: str | os.PathLike,
     on_line: Callable[[str], None],
+    stop: threading.Event | None = None,
 ) -> Measurement:
     """Run a command to its end.
 
@@ -61,6 +63,7 @@ def run_measured(
         environment: Its environment variables.
         log_file: Where everything it prints goes.
         on_line: Called with every line it prints, without the line's end.
+        stop: Ends the command, as Ctrl-C does, within a second of being set.
 
     Returns:
         What it took.
@@ -83,6 +86,9 @@ def run_measured(
             process = psutil.Process(child.pid)
             while not ended.wait(_SAMPLING_SECONDS):
                 peak = max(peak, memory_of(process))
+                if stop is not None and stop.is_set():
+                    child.send_signal(signal.SIGINT)
+                    return
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()

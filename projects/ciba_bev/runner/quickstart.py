@@ -1,78 +1,75 @@
-"""The body of tools/quickstart.py: from nothing to a scored teacher and student.
+"""The body of tools/quickstart.py: the whole method, from nothing, in a simulated world.
 
-Simulates a driving world in the nuScenes format, converts it, trains a small LiDAR teacher and a
-small camera student on it, and scores both on scenes neither has seen. A step that is complete is
-not repeated; an interrupted training goes on from its last whole epoch.
+Simulates a driving world in the nuScenes format; trains a small LiDAR teacher and a small camera
+student in it; trains bottlenecks between the two (Algorithm 1); distils the student with plain MSE
+and with CIBA (Algorithm 2); scores all of them on scenes none has seen, and measures how many
+dimensions their BEV maps use. A step that is complete is not repeated; an interrupted training
+goes on from its last whole epoch.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 import re
-import shutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ..errors import CibaError
 from .error_reports import exit_with_message
-from .measured_process import Measurement, run_measured
+from .quickstart_report import ReportRow, write_report
+from .step_runner import Step, StepRunner, write_whole
 
-MODELS = {
-    'teacher': 'configs/quickstart_object_dgcnn.py',
-    'student': 'configs/quickstart_bevformer.py',
-}
 METRICS = ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE')
 VERSION = 'v1.0-mini'
 SEED = 0
-# Sums are taken in another order with another number of threads: fixed, the numbers are the same
-# on every run.
-THREADS = 2
 PICTURES = 2
-_GIBIBYTE = 2**30
-_LOG_TAIL = 25
+# The distilled students have these first epochs in common with the undistilled one.
+COMMON_EPOCHS = 7
 _PROGRESS = re.compile(
     r'Epoch\((train|val|test)\)\s+(\[.*?\](?=\s)).*?eta: (\S+)(?:.*? loss: (\S+))?'
 )
 
 
-@dataclass
-class Step:
-    """One step of the quickstart.
+@dataclass(frozen=True)
+class Trained:
+    """A detector that the quickstart trains and scores.
 
     Attributes:
-        name: Its name in file names.
-        title: What the user is told.
-        command: Arguments for the Python interpreter.
-        outputs: Files that are there once it is complete.
-        after: Names of the steps whose results it uses.
-        config: Its config file, if it has one.
-        folder: A folder that it makes and that nothing else writes to.
-        resumes: Whether it goes on from what an interrupted attempt left in that folder.
+        key: Its name in file names.
+        title: Its name in tables.
+        config: What it is trained with.
+        plain_config: What it is scored with: a distilled student is a plain student.
+        paper_nds: Its row of the paper's Table 2, in percent.
     """
 
-    name: str
+    key: str
     title: str
-    command: list[str]
-    outputs: list[Path]
-    after: list[str] = field(default_factory=list)
-    config: str | None = None
-    folder: Path | None = None
-    resumes: bool = False
+    config: str
+    plain_config: str
+    paper_nds: float
+
+
+_STUDENT = 'configs/quickstart_bevformer.py'
+_TEACHER = 'configs/quickstart_object_dgcnn.py'
+MODELS = (
+    Trained('teacher', 'teacher (LiDAR)', _TEACHER, _TEACHER, 66.7),
+    Trained('student', 'student (cameras)', _STUDENT, _STUDENT, 43.4),
+    Trained('mse', 'student, MSE', 'configs/quickstart_mse_bevformer.py', _STUDENT, 43.8),
+    Trained('ciba', 'student, CIBA (4)', 'configs/quickstart_ciba_bevformer_h4.py', _STUDENT, 44.8),
+)
+BOTTLENECK = 'configs/quickstart_bottleneck_bevformer.py'
 
 
 class Quickstart:
-    """The steps, what is known of them, and how they are run.
+    """The steps of the quickstart, and what came out of them.
 
     Args:
         root: The project's folder, which holds ``configs`` and ``tools``.
@@ -84,181 +81,214 @@ class Quickstart:
         self.root = root
         self.work_dir = work_dir
         self.console = console
-        self.data_root = root / Config.fromfile(str(root / MODELS['teacher'])).data_root
-        self.steps = self._list_steps()
+        self.data_root = root / self._config(_TEACHER).data_root
+        self.runner = StepRunner(
+            self._list_steps(),
+            root,
+            work_dir,
+            console,
+            _reproducible_environment(),
+            summarise_progress,
+        )
+
+    def _config(self, path: str) -> Config:
+        return Config.fromfile(str(self.root / path))
+
+    def _last_checkpoint(self, key: str, config: str) -> Path:
+        return self.work_dir / key / f'epoch_{self._config(config).train_cfg.max_epochs}.pth'
 
     def _list_steps(self) -> list[Step]:
+        """The steps; those that the longest chain of others waits for come first."""
+        teacher, student, mse, ciba = MODELS
+        common = self.work_dir / 'student' / f'epoch_{COMMON_EPOCHS}.pth'
+        return [
+            *self._data_steps(),
+            self._training(
+                'begin_student',
+                f'Train the student, first {COMMON_EPOCHS} epochs ({_STUDENT})',
+                'student',
+                _STUDENT,
+                ['convert'],
+                common,
+                [f'train_cfg.max_epochs={COMMON_EPOCHS}'],
+            ),
+            self._training(
+                'train_teacher',
+                f'Train the teacher ({_TEACHER})',
+                'teacher',
+                _TEACHER,
+                ['convert'],
+                self._last_checkpoint('teacher', _TEACHER),
+            ),
+            self._training(
+                'train_student',
+                'Train the student to its end',
+                'student',
+                _STUDENT,
+                ['begin_student'],
+                self._last_checkpoint('student', _STUDENT),
+                owns_folder=False,
+            ),
+            self._training(
+                'train_bottleneck',
+                f'Train bottlenecks from teacher to student ({BOTTLENECK})',
+                'bottleneck',
+                BOTTLENECK,
+                ['train_teacher', 'train_student'],
+                self.work_dir / 'bottleneck' / 'bottlenecks.json',
+            ),
+            self._training(
+                'train_ciba',
+                f'Distil the student with CIBA ({ciba.config})',
+                'ciba',
+                ciba.config,
+                ['train_bottleneck'],
+                self._last_checkpoint('ciba', ciba.config),
+                begins_with=common,
+            ),
+            self._training(
+                'train_mse',
+                f'Distil the student with MSE ({mse.config})',
+                'mse',
+                mse.config,
+                ['train_teacher', 'begin_student'],
+                self._last_checkpoint('mse', mse.config),
+                begins_with=common,
+            ),
+            *(self._scoring(model) for model in (mse, ciba, student, teacher)),
+            self._analysis([student, mse, ciba]),
+        ]
+
+    def _data_steps(self) -> list[Step]:
         data_root = str(self.data_root)
-        tables = self.data_root / VERSION / 'sample.json'
-        infos = [self.data_root / f'nuscenes_infos_{split}.pkl' for split in ('train', 'val')]
-        steps = [
+        return [
             Step(
                 'simulate',
                 'Simulate a driving world in the nuScenes format',
                 ['tools/simulate_nuscenes.py', '--out', data_root, '--seed', str(SEED)],
-                [tables],
+                [self.data_root / VERSION / 'sample.json'],
                 folder=self.data_root,
             ),
             Step(
                 'convert',
                 'Make the info files that the data sets read',
                 ['tools/create_data.py', '--root-path', data_root, '--version', VERSION],
-                infos,
+                [self.data_root / f'nuscenes_infos_{split}.pkl' for split in ('train', 'val')],
                 after=['simulate'],
             ),
         ]
-        for model, config in MODELS.items():
-            folder = self.work_dir / model
-            epochs = Config.fromfile(str(self.root / config)).train_cfg.max_epochs
-            checkpoint = folder / f'epoch_{epochs}.pth'
-            training = ['tools/train.py', config, '--work-dir', str(folder), '--resume']
-            fixed = ['--cfg-options', f'randomness.seed={SEED}']
-            if not torch.cuda.is_available():
-                # On a GPU some operators have no deterministic form, and would stop the training.
-                fixed.append('randomness.deterministic=True')
-            scoring = ['tools/test.py', config, str(checkpoint), '--work-dir', str(folder)]
-            scores = folder / 'metrics.json'
-            pictures = self.work_dir / 'pictures' / model
-            drawing = ['--show-dir', str(pictures), '--show-count', str(PICTURES)]
-            steps += [
-                Step(
-                    f'train_{model}',
-                    f'Train the {model} ({config})',
-                    [*training, *fixed],
-                    [checkpoint],
-                    after=['convert'],
-                    config=config,
-                    folder=folder,
-                    resumes=True,
-                ),
-                Step(
-                    f'score_{model}',
-                    f'Score the {model} on the validation scenes',
-                    [*scoring, '--out', str(scores), *drawing],
-                    [scores],
-                    after=[f'train_{model}'],
-                    config=config,
-                ),
-            ]
-        return steps
 
-    def run(self) -> dict[str, dict[str, Any]]:
+    def _training(
+        self,
+        name: str,
+        title: str,
+        key: str,
+        config: str,
+        after: list[str],
+        output: Path,
+        options: list[str] | None = None,
+        begins_with: Path | None = None,
+        owns_folder: bool = True,
+    ) -> Step:
+        folder = self.work_dir / key
+        fixed = ['--cfg-options', f'randomness.seed={SEED}', *(options or [])]
+        if not torch.cuda.is_available():
+            # On a GPU some operators have no deterministic form, and would stop the training.
+            fixed.append('randomness.deterministic=True')
+        return Step(
+            name,
+            title,
+            ['tools/train.py', config, '--work-dir', str(folder), *fixed],
+            [output],
+            after=after,
+            config=config,
+            folder=folder if owns_folder else None,
+            resumes=True,
+            begins_with=begins_with,
+        )
+
+    def _scoring(self, model: Trained) -> Step:
+        folder = self.work_dir / model.key
+        scores = folder / 'metrics.json'
+        checkpoint = self._last_checkpoint(model.key, model.config)
+        pictures = self.work_dir / 'pictures' / model.key
+        return Step(
+            f'score_{model.key}',
+            f'Score the {model.title} on the validation scenes',
+            [
+                *('tools/test.py', model.plain_config, str(checkpoint)),
+                *('--work-dir', str(folder), '--out', str(scores)),
+                *('--show-dir', str(pictures), '--show-count', str(PICTURES)),
+            ],
+            [scores],
+            after=[f'train_{model.key}'],
+            config=model.config,
+        )
+
+    def _analysis(self, models: list[Trained]) -> Step:
+        command = ['tools/analyze_collapse.py', '--out', str(self.work_dir / 'collapse')]
+        for model in models:
+            checkpoint = self._last_checkpoint(model.key, model.config)
+            command += ['--model', model.key, model.config, str(checkpoint)]
+        command += ['--bottlenecks', str(self.work_dir / 'bottleneck' / 'bottlenecks.json')]
+        return Step(
+            'analyze',
+            "Measure the dimensions of the students' BEV maps",
+            command,
+            [self.work_dir / 'collapse' / 'collapse.json'],
+            after=[f'train_{model.key}' for model in models],
+        )
+
+    def run(self) -> list[ReportRow]:
         """Run every step that is not complete.
 
         Returns:
-            ``teacher`` and ``student``, each with its metrics, training time in minutes and peak
-            memory in GB.
+            One row for each detector.
 
         Raises:
             CibaError: A step failed.
         """
-        self.work_dir.mkdir(parents=True, exist_ok=True)
-        for number, step in enumerate(self.steps, start=1):
-            self.console.rule(f'[bold]{number}/{len(self.steps)} {step.title}')
-            if self.is_complete(step):
-                record = json.loads(self._record_file(step).read_text(encoding='utf-8'))
-                self.console.print(f'done before, in {record["minutes"]:.1f} min')
-                continue
-            self._run_step(step)
-        return self._collect()
+        self.runner.run()
+        dimensions = self._read_dimensions()
+        return [self._collect(model, dimensions.get(model.key, {})) for model in MODELS]
 
-    def forget(self) -> None:
-        """Remove everything that earlier runs of this command have made."""
-        for step in self.steps:
-            if step.folder is not None and (self.work_dir / f'{step.name}.begun').is_file():
-                shutil.rmtree(step.folder, ignore_errors=True)
-        shutil.rmtree(self.work_dir, ignore_errors=True)
+    def _read_dimensions(self) -> dict[str, dict[str, Any]]:
+        """What is known of each model's BEV map: effective rank and, if distilled, energy."""
+        collapse = _read_json(self.work_dir / 'collapse' / 'collapse.json')
+        bottleneck = _read_json(self.work_dir / 'bottleneck' / 'bottlenecks.json')
+        found = {model['label']: model for model in collapse['models']}
+        rank = bottleneck['metrics']['teacher/effective_rank']
+        return {**found, 'teacher': {'effective_rank': rank}}
 
-    def is_complete(self, step: Step) -> bool:
-        """Whether a step ran to its end with the same command and inputs, and its outputs exist."""
-        record_file = self._record_file(step)
-        if not record_file.is_file() or not all(output.is_file() for output in step.outputs):
-            return False
-        record = json.loads(record_file.read_text(encoding='utf-8'))
-        return record['fingerprint'] == self._fingerprint(step)
+    def _collect(self, model: Trained, dimensions: dict[str, Any]) -> ReportRow:
+        metrics = _read_json(self.work_dir / model.key / 'metrics.json')
+        names = [f'train_{model.key}']
+        if model.key != 'teacher':
+            names.append('begin_student')
+        records = [self.runner.record(name) for name in names]
+        energy = dimensions.get('channel_energy') or {}
+        return ReportRow(
+            key=model.key,
+            title=model.title,
+            config=model.config,
+            metrics={name: find_metric(metrics, name) for name in METRICS},
+            effective_rank=dimensions.get('effective_rank'),
+            energy_in_code=energy.get('variance'),
+            training_minutes=sum(record['minutes'] for record in records),
+            peak_memory_gb=max(record['peak_memory_gb'] for record in records),
+            paper_nds=model.paper_nds,
+        )
 
-    def _clear_earlier_attempt(self, step: Step) -> None:
-        """Remove what an earlier attempt left, unless this one can go on from it; note this one."""
-        self._record_file(step).unlink(missing_ok=True)
-        note = self.work_dir / f'{step.name}.begun'
-        fingerprint = self._fingerprint(step)
-        # Without a note the folder is not this command's to remove.
-        if step.folder is not None and note.is_file():
-            same = note.read_text(encoding='utf-8').strip() == fingerprint
-            if not (same and step.resumes):
-                shutil.rmtree(step.folder, ignore_errors=True)
-        _write_whole(note, fingerprint)
 
-    def _run_step(self, step: Step) -> None:
-        self._clear_earlier_attempt(step)
-        log_file = self.work_dir / f'{step.name}.log'
-        with self.console.status('starting') as status:
-
-            def show(line: str) -> None:
-                progress = summarise_progress(line) if step.config else line.strip()
-                if progress and self.console.is_terminal:
-                    status.update(escape(progress))
-                elif progress:
-                    self.console.print(escape(progress))
-
-            measured = run_measured(
-                [sys.executable, *step.command],
-                self.root,
-                {**os.environ, **_reproducible_environment()},
-                log_file,
-                show,
-            )
-        missing = [str(output) for output in step.outputs if not output.is_file()]
-        if measured.returncode != 0 or missing:
-            raise CibaError(_describe_failure(step, measured, missing, log_file))
-        record = {
-            'fingerprint': self._fingerprint(step),
-            'minutes': measured.seconds / 60,
-            'peak_memory_gb': measured.peak_bytes / _GIBIBYTE,
-        }
-        _write_whole(self._record_file(step), json.dumps(record, indent=2))
-        minutes, memory = record['minutes'], record['peak_memory_gb']
-        self.console.print(f'done in {minutes:.1f} min, with at most {memory:.1f} GB of memory')
-
-    def _record_file(self, step: Step) -> Path:
-        return self.work_dir / f'{step.name}.done.json'
-
-    def _fingerprint(self, step: Step) -> str:
-        """Changes when the step's command, its config or anything it depends on does."""
-        parts = [*step.command]
-        if step.config:
-            parts.append(Config.fromfile(str(self.root / step.config)).pretty_text)
-        parts += [self._fingerprint(other) for other in self.steps if other.name in step.after]
-        return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
-
-    def _collect(self) -> dict[str, dict[str, Any]]:
-        results = {}
-        for model, config in MODELS.items():
-            metrics = json.loads(
-                (self.work_dir / model / 'metrics.json').read_text(encoding='utf-8')
-            )
-            training = next(step for step in self.steps if step.name == f'train_{model}')
-            record = json.loads(self._record_file(training).read_text(encoding='utf-8'))
-            results[model] = {
-                'config': config,
-                **{name: find_metric(metrics, name) for name in METRICS},
-                'training_minutes': round(record['minutes'], 1),
-                'peak_memory_gb': round(record['peak_memory_gb'], 2),
-            }
-        return results
-
-    def total_minutes(self) -> float:
-        """What all steps took together, also those complete before."""
-        records = [self._record_file(step).read_text(encoding='utf-8') for step in self.steps]
-        return sum(json.loads(record)['minutes'] for record in records)
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding='utf-8'))
 
 
 def _reproducible_environment() -> dict[str, str]:
-    threads = str(THREADS)
+    """One thread a step: two steps run at once, and sums are taken in the same order always."""
+    names = ('OMP', 'MKL', 'OPENBLAS', 'NUMBA')
     return {
-        'OMP_NUM_THREADS': threads,
-        'MKL_NUM_THREADS': threads,
-        'OPENBLAS_NUM_THREADS': threads,
+        **{f'{name}_NUM_THREADS': '1' for name in names},
         'PYTHONHASHSEED': '0',
         # What cuBLAS needs to add in the same order every time.
         'CUBLAS_WORKSPACE_CONFIG': ':4096:8',
@@ -267,24 +297,6 @@ def _reproducible_environment() -> dict[str, str]:
         'GLIBC_TUNABLES': 'glibc.malloc.mmap_threshold=2147483648'
         ':glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1',
     }
-
-
-def _describe_failure(step: Step, measured: Measurement, missing: list[str], log_file: Path) -> str:
-    tail = log_file.read_text(encoding='utf-8').splitlines()[-_LOG_TAIL:]
-    reason = f'ended with status {measured.returncode}'
-    if measured.returncode == 0:
-        reason = f'did not write {", ".join(missing)}'
-    return (
-        f'{step.title}: {" ".join(step.command)} {reason}. The end of {log_file}:\n'
-        + '\n'.join(tail)
-        + '\nThe steps before are kept: run the same command again to go on here.'
-    )
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_text(text + '\n', encoding='utf-8')
-    os.replace(partial, path)
 
 
 def summarise_progress(line: str) -> str | None:
@@ -318,16 +330,22 @@ def find_metric(metrics: dict[str, float], name: str) -> float:
     return found[0]
 
 
-def make_table(results: dict[str, dict[str, Any]]) -> list[list[str]]:
+def make_table(rows: list[ReportRow]) -> list[list[str]]:
     """The results as rows of text, the header first."""
-    rows = [['model', *METRICS, 'training', 'peak memory']]
-    for model, result in results.items():
-        rows.append(
-            [model]
-            + [f'{result[name]:.3f}' for name in METRICS]
-            + [f'{result["training_minutes"]:.1f} min', f'{result["peak_memory_gb"]:.1f} GB']
+    table = [['model', *METRICS, 'effective rank', 'training', 'peak memory', 'NDS in the paper']]
+    for row in rows:
+        rank = '' if row.effective_rank is None else f'{row.effective_rank:.1f}'
+        table.append(
+            [row.title]
+            + [_format(row.metrics[name]) for name in METRICS]
+            + [rank, f'{row.training_minutes:.1f} min', f'{row.peak_memory_gb:.1f} GB']
+            + [f'{row.paper_nds / 100:.3f}']
         )
-    return rows
+    return table
+
+
+def _format(value: float | None) -> str:
+    return '' if value is None else f'{value:.3f}'
 
 
 def format_markdown(rows: list[list[str]]) -> str:
@@ -337,7 +355,7 @@ def format_markdown(rows: list[list[str]]) -> str:
 
 
 def run_quickstart(root: Path, work_dir: Path, fresh: bool) -> None:
-    """Run the quickstart, print its table, and write ``results.json`` and ``results.md``.
+    """Run the quickstart, print its table, and write ``results.md`` and ``report.html``.
 
     Args:
         root: The project's folder.
@@ -350,22 +368,23 @@ def run_quickstart(root: Path, work_dir: Path, fresh: bool) -> None:
     console = Console(highlight=False)
     quickstart = Quickstart(root, work_dir, console)
     if fresh:
-        quickstart.forget()
-    results = quickstart.run()
-    rows = make_table(results)
-    _write_whole(work_dir / 'results.json', json.dumps(results, indent=2))
-    _write_whole(work_dir / 'results.md', format_markdown(rows))
-    table = Table(title='Simulated validation scenes, scored by nuScenes')
-    for name in rows[0]:
-        table.add_column(name, justify='left' if name == 'model' else 'right')
-    for row in rows[1:]:
-        table.add_row(*row)
+        quickstart.runner.forget()
+    rows = quickstart.run()
+    minutes = quickstart.runner.total_minutes()
+    table = make_table(rows)
+    write_whole(work_dir / 'results.md', format_markdown(table))
+    report = work_dir / 'report.html'
+    write_report(report, work_dir, rows, minutes)
+    shown = Table(title='Simulated validation scenes, scored by nuScenes')
+    for name in table[0]:
+        shown.add_column(name, justify='left' if name == 'model' else 'right')
+    for row in table[1:]:
+        shown.add_row(*row)
     console.rule('[bold]Results')
     # A pipe has no width of its own; a table folded to 80 columns is hard to read.
-    console.print(table, soft_wrap=not console.is_terminal)
-    console.print(f'All steps together: {quickstart.total_minutes():.1f} min')
-    console.print(f'Numbers:  {work_dir / "results.json"}')
-    console.print(f'Pictures: {work_dir / "pictures"}')
+    console.print(shown, soft_wrap=not console.is_terminal)
+    console.print(f'All steps together: {minutes:.1f} min')
+    console.print(f'The whole story: {report}')
 
 
 def main(root: Path) -> None:
@@ -375,7 +394,8 @@ def main(root: Path) -> None:
         root: The project's folder.
     """
     parser = argparse.ArgumentParser(
-        description='Simulate a small nuScenes, train a teacher and a student on it, score both.'
+        description='Simulate a small nuScenes, train a teacher, a student, bottlenecks and two '
+        'distilled students, score them and look at their dimensions.'
     )
     parser.add_argument('--fresh', action='store_true', help='start over, keep nothing')
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')

@@ -45,8 +45,8 @@ class SimulationSettings:
     """
 
     frames_per_scene: int = 30
-    image_width: int = 256
-    image_height: int = 144
+    image_width: int = 192
+    image_height: int = 112
     supersampling: int = 2
     lidar_beams: int = 32
     lidar_azimuth_steps: int = 900

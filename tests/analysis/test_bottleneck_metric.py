@@ -1,0 +1,85 @@
+"""Validation of Algorithm 1 against numbers computed from whole arrays."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ciba_bev.analysis import BottleneckMetric
+from ciba_bev.distillation.bottlenecks import BottleneckTerms
+
+GRID = (5, 4)
+
+
+@pytest.fixture
+def samples():
+    """Six samples: a feature of six channels, decoded well by one bottleneck and badly by two."""
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for _ in range(6):
+        student = torch.randn(1, 6, *GRID, generator=generator) + 3
+        noise = torch.randn(1, 6, *GRID, generator=generator)
+        terms = {}
+        for name, scale in (('h1', 0.9), ('h2', 0.1), ('h4', 0.1)):
+            decoded = student + scale * noise
+            error = (decoded - student).square().sum(1).mean()
+            terms[name] = BottleneckTerms(error, 2 * error, decoded)
+        made.append({'teacher': noise, 'student': student, **terms})
+    return made
+
+
+def spectrum(features):
+    values = torch.cat(features).movedim(1, -1).reshape(-1, 6).double().numpy()
+    return np.sort(np.linalg.eigvalsh(np.cov(values.T, bias=True)))[::-1]
+
+
+def rank(values):
+    shares = values / values.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def test_metrics_are_those_of_all_samples_at_once(samples):
+    metric = BottleneckMetric()
+    metric.process(None, samples[:2])
+    metric.process(None, samples[2:])
+    found = metric.evaluate(len(samples))
+    student = spectrum([sample['student'] for sample in samples])
+    for name in ('h1', 'h2', 'h4'):
+        generation = np.mean([float(sample[name].generation) for sample in samples])
+        decoded = spectrum([sample[name].decoded for sample in samples])
+        assert found[f'bottleneck/{name}/generation'] == pytest.approx(generation, rel=1e-6)
+        assert found[f'bottleneck/{name}/regularization'] == pytest.approx(2 * generation, rel=1e-6)
+        explained = 1 - generation / student.sum()
+        assert found[f'bottleneck/{name}/explained'] == pytest.approx(explained, rel=1e-6)
+        assert found[f'bottleneck/{name}/effective_rank'] == pytest.approx(rank(decoded), rel=1e-6)
+    assert found['bottleneck/student/effective_rank'] == pytest.approx(rank(student), rel=1e-6)
+    teacher = spectrum([sample['teacher'] for sample in samples])
+    assert found['bottleneck/teacher/effective_rank'] == pytest.approx(rank(teacher), rel=1e-6)
+
+
+def test_a_round_does_not_count_in_the_next(samples):
+    metric = BottleneckMetric()
+    metric.process(None, samples)
+    first = metric.evaluate(len(samples))
+    metric.process(None, samples)
+    assert metric.evaluate(len(samples)) == first
+
+
+def test_the_file_holds_spectra_and_the_rule(samples, tmp_path):
+    path = tmp_path / 'made' / 'bottlenecks.json'
+    metric = BottleneckMetric(out_file=str(path))
+    metric.process(None, samples)
+    found = metric.evaluate(len(samples))
+    content = json.loads(path.read_text())
+    expected = spectrum([sample['h2'].decoded for sample in samples])
+    np.testing.assert_allclose(content['decoded_spectra']['h2'], expected, rtol=1e-6)
+    assert set(content['feature_spectra']) == {'teacher', 'student'}
+    assert found['bottleneck/suggested_size'] == content['metrics']['suggested_size']
+    assert set(content['largest_gains']) == {'1', '2'}
+
+
+def test_one_size_suggests_nothing(samples):
+    metric = BottleneckMetric()
+    metric.process(None, [{key: s[key] for key in ('teacher', 'student', 'h2')} for s in samples])
+    assert 'bottleneck/suggested_size' not in metric.evaluate(len(samples))
