@@ -1,5 +1,4 @@
 import pytest
-from ciba_bev.runner.quickstart_report import ReportRow
 from rich.console import Console
 
 from ciba_bev.errors import CibaError
@@ -12,6 +11,7 @@ from ciba_bev.runner.quickstart import (
     run_quickstart,
     summarise_progress,
 )
+from ciba_bev.runner.quickstart_report import ReportRow
 
 CONFIG = "data_root = 'data/world'\ntrain_cfg = dict(max_epochs=12)\n"
 # Each tool notes that it ran and writes what the real one would.

@@ -8,11 +8,10 @@ shared by all of them. Peak memory is measured apart, each variant in a process 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
-import io
 import itertools
 import multiprocessing
+import os
 import platform
 import resource
 import statistics
@@ -128,15 +127,15 @@ class Comparison:
     def rows(self) -> list[list[str]]:
         """The table as rows of text, the header first."""
         return [
-            ['', 'median', 'quartiles', 'of sum', 'peak memory', 'of sum'],
+            ['', 'median, ms', 'quartiles', 'of sum', 'peak, MiB', 'of sum'],
             self._row(self.student),
             self._row(self.teacher),
             [
                 'sum of both',
-                f'{statistics.median(self._seconds_together()) * 1e3:,.1f} ms',
+                f'{statistics.median(self._seconds_together()) * 1e3:,.1f}',
                 '',
                 '1.000',
-                f'{self._peak_together() / _MEBIBYTE:,.0f} MiB',
+                f'{self._peak_together() / _MEBIBYTE:,.0f}',
                 '1.000',
             ],
             *(self._row(cost) for cost in self.distillers),
@@ -146,10 +145,10 @@ class Comparison:
         low, _, high = statistics.quantiles(cost.seconds, n=4, method='inclusive')
         return [
             cost.variant.name,
-            f'{cost.median * 1e3:,.1f} ms',
-            f'{low * 1e3:,.1f} to {high * 1e3:,.1f}',
+            f'{cost.median * 1e3:,.1f}',
+            f'{low * 1e3:,.0f}-{high * 1e3:,.0f}',
             f'{self.time_ratio(cost):.3f}',
-            f'{cost.peak_bytes / _MEBIBYTE:,.0f} MiB',
+            f'{cost.peak_bytes / _MEBIBYTE:,.0f}',
             f'{self.memory_ratio(cost):.3f}',
         ]
 
@@ -249,7 +248,7 @@ def prepare(cfg: Config, sizes: Sequence[int] | None, folder: Path) -> tuple[Con
     model = cfg.model
     model.student = _without_pretrained(model.student)
     model.teacher.checkpoint = _write_random_weights('teacher', model.teacher, folder)
-    everything = Variant('distillation, all channels', 'distiller')
+    everything = Variant('distiller, all channels', 'distiller')
     if not model.get('bottleneck'):
         if sizes:
             raise CibaError(
@@ -259,7 +258,7 @@ def prepare(cfg: Config, sizes: Sequence[int] | None, folder: Path) -> tuple[Con
         return cfg, [STUDENT, TEACHER, everything]
     sizes = list(sizes or [model.bottleneck.size])
     model.bottleneck.checkpoint, widths = _write_random_bottlenecks(cfg, sizes, folder)
-    variants = [Variant(f'distillation, H = {size}', 'distiller', size) for size in sizes]
+    variants = [Variant(f'distiller, H = {size}', 'distiller', size) for size in sizes]
     # Features of different widths can be compared by a code only.
     if widths[0] == widths[1]:
         variants.insert(0, everything)
@@ -290,7 +289,10 @@ def load_batches(
     dataset = loader['dataset']
     root = dataset.get('data_root')
     if root and not Path(root, dataset['ann_file']).is_file():
-        dataset['data_root'] = _simulate(folder / 'simulated', _BATCHES * batch_size, image_size)
+        simulated = folder / 'simulated'
+        frames = _BATCHES * batch_size
+        _run_apart(_simulate, 'simulated data', simulated, frames, image_size)
+        dataset['data_root'] = f'{simulated}/'
         dataset['ann_file'] = 'nuscenes_infos_train.pkl'
         width, height = image_size
         origin = (
@@ -387,18 +389,27 @@ def measure_peak(cfg: Config, variant: Variant, batches: Sequence[Batch], folder
     if not config_file.is_file():
         cfg.dump(config_file)
         torch.save(batches, batch_file)
-    # Its processes begin with the imports done and with nothing else: no model, no GPU.
+    return _run_apart(
+        _peak_of_this_process,
+        f'measured the memory of "{variant.name}"',
+        config_file,
+        variant,
+        batch_file,
+        torch.get_num_threads(),
+    )
+
+
+def _run_apart(function: Callable, what: str, *arguments: Any) -> Any:
+    """Call a function in a process that has done its imports and nothing else: no model, no GPU."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
-            return pool.submit(
-                _peak_of_this_process, config_file, variant, batch_file, torch.get_num_threads()
-            ).result()
+            return pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:
             raise CibaError(
-                f'the process that measured the memory of "{variant.name}" died, most likely for '
-                'want of memory. Give a smaller --batch-size or --image-size.'
+                f'the process that {what} died, most likely for want of memory. Give a smaller '
+                '--batch-size or --image-size.'
             ) from error
 
 
@@ -475,8 +486,12 @@ def _write_random_bottlenecks(
     return str(path), (bottleneck.in_channels, bottleneck.out_channels)
 
 
-def _simulate(root: Path, frames: int, image_size: tuple[int, int]) -> str:
-    """Write a training and a validation scene with sensors like those of nuScenes."""
+def _simulate(root: Path, frames: int, image_size: tuple[int, int]) -> None:
+    """Write a training and a validation scene with sensors like those of nuScenes.
+
+    Runs in a process of its own, whose output is thrown away: converters draw progress bars.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     # Here, because only nuScenes data need them and mmdet3d's part is slow to import.
     from ..detection.nuscenes.info_creation import create_info_files
     from ..simulation import SimulationSettings, simulate_nuscenes
@@ -491,9 +506,7 @@ def _simulate(root: Path, frames: int, image_size: tuple[int, int]) -> str:
         sweeps_per_keyframe=9,
     )
     simulate_nuscenes(root, ['scene-0061', 'scene-0103'], seed=0, settings=settings)
-    with contextlib.redirect_stdout(io.StringIO()):
-        create_info_files(root, settings.version)
-    return f'{root}/'
+    create_info_files(root, settings.version)
 
 
 def describe_device(device: torch.device) -> str:
@@ -570,7 +583,8 @@ def show(comparison: Comparison, title: str, markdown: bool) -> None:
         markdown: Print a Markdown table instead of one for the terminal.
     """
     rows = comparison.rows()
-    console = Console(highlight=False)
+    # A pipe has no width of its own.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     if markdown:
         lines = [f'| {" | ".join(row)} |' for row in rows]
         body: Any = '\n'.join([lines[0], '|---|' + '---:|' * (len(rows[0]) - 1), *lines[1:]])

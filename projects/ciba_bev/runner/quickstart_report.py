@@ -44,6 +44,8 @@ _FIGURE_INCHES = (5.6, 4.7)
 _PICTURES_BYTES = 3_900_000
 _PICTURE_WIDTHS = (1600, 1400, 1200, 1000, 800, 600)
 _JPEG_QUALITY = 82
+# Where mmengine logs scalars, in a work folder.
+_SCALARS = '*/vis_data/scalars.json'
 # In cells for what was not measured.
 _DASH = '\N{EN DASH}'
 
@@ -109,8 +111,8 @@ def write_report(
         results=_results_table(rows),
         reading=_items(describe_outcome(rows)),
         details=_details_table(rows),
-        bottlenecks=_bottlenecks(work_dir / 'bottleneck' / 'bottlenecks.json'),
-        collapse=_collapse(work_dir / 'collapse' / 'collapse.json', rows),
+        bottlenecks=_bottlenecks(work_dir / 'bottleneck'),
+        collapse=_collapse(work_dir, rows),
         losses=_losses(work_dir, rows),
         pictures=_pictures(work_dir / 'pictures', rows),
         steps=_steps(work_dir),
@@ -176,7 +178,10 @@ def _describe_order(changes: Mapping[str, float]) -> str:
         [('the undistilled student', 0.0), *changes.items()], key=lambda item: item[1], reverse=True
     )
     names = [name for name, _ in order]
-    sentence = f'CIBA is {_compare(between, "MSE")}. From best to worst: {", ".join(names)}; '
+    sentence = f'CIBA is {_compare(between, "MSE")}.'
+    if len({round(change, 1) + 0.0 for _, change in order}) < len(order):
+        return sentence
+    sentence += f' From best to worst: {", ".join(names)}; '
     if names == ['CIBA', 'MSE', 'the undistilled student']:
         return f"{sentence}this is the paper's order, too."
     return f"{sentence}the paper's order is CIBA, MSE, the undistilled student."
@@ -256,7 +261,7 @@ def _cards(rows: Sequence[ReportRow], total_minutes: float) -> str:
     ):
         if student is not None and key in found:
             change = _difference(found[key], student)
-            cards.append((f'{_signed(change)}', f'NDS points: {label}'))
+            cards.append((f'{_signed(change)}', f'NDS points, {label}'))
     cards.append((f'{total_minutes:.0f} min', 'for all steps together'))
     return ''.join(
         f'<div class="card"><strong>{escape(value)}</strong> <span>{escape(label)}</span></div>'
@@ -303,7 +308,7 @@ def _results_table(rows: Sequence[ReportRow]) -> str:
             [row.title, _number(row.points('NDS')), change, f'{row.paper_nds:.1f}', in_paper]
         )
     return _table(
-        ['model', 'NDS\nhere', 'to student\nhere', 'NDS\npaper', 'to student\npaper'], body
+        ['model', 'NDS\nhere', 'difference\nhere', 'NDS\npaper', 'difference\npaper'], body
     )
 
 
@@ -321,7 +326,8 @@ def _details_table(rows: Sequence[ReportRow]) -> str:
     return _table(header, body)
 
 
-def _bottlenecks(file: Path) -> str:
+def _bottlenecks(folder: Path) -> str:
+    file = folder / 'bottlenecks.json'
     content = _read_json(file)
     if content is None:
         return _missing('The measurements of the bottlenecks', file)
@@ -330,10 +336,11 @@ def _bottlenecks(file: Path) -> str:
     if not spectra:
         return _note(f'{file} holds no bottleneck.')
     sizes = sorted(spectra)
+    proposed = int(metrics['suggested_size']) if 'suggested_size' in metrics else None
     gains = content['largest_gains'] or {}
     body = [
         [
-            f'H = {size}',
+            f'H = {size} (proposed)' if size == proposed else f'H = {size}',
             _number(metrics[f'h{size}/generation'], 2),
             f'{metrics[f"h{size}/explained"]:.1%}',
             _number(metrics[f'h{size}/regularization'], 2),
@@ -350,123 +357,118 @@ def _bottlenecks(file: Path) -> str:
         'effective rank\ndecoded',
         'gain of a larger H\ndecades',
     ]
-    proposed = None
-    rule = 'One size alone cannot show whether it is enough.'
-    if 'suggested_size' in metrics:
-        proposed = int(metrics['suggested_size'])
-        threshold = content['threshold']
-        rule = (
-            f'H = {proposed} is proposed: the smallest size from which on no larger one lifts the '
-            f'decoded spectrum by more than {threshold:g} decades, averaged over the directions '
-            'that count (Sec. 5.1.3, made precise by suggest_bottleneck_size).'
-        )
-        if proposed == sizes[-1]:
-            rule = (
-                f'The decoded spectra have not saturated: each size gains more than {threshold:g} '
-                f'decades from a larger one. H = {proposed} is proposed only because no larger one '
-                'was trained.'
-            )
-    feature_ranks = [
-        f"the {name}'s {_number(metrics[f'{name}/effective_rank'])}"
-        for name in ('teacher', 'student')
-        if f'{name}/effective_rank' in metrics
-    ]
-    ranks = ''
-    if feature_ranks:
-        ranks = _paragraph(
-            f'Effective rank of the features themselves: {", ".join(feature_ranks)}.'
-        )
-    marked = None if proposed is None else sizes.index(proposed)
-    figure = _figure(
+    decoded = _figure(
         lambda: draw_decoded_spectra(spectra, proposed),
         'Spectra of decoded features for each bottleneck size',
         'Spectra of the decoded features (Fig. 5(b) of the paper). Where lines coincide, a larger '
         'code adds nothing.',
     )
-    return _table(header, body, marked) + _paragraph(rule) + ranks + _figures([figure])
-
-
-def _collapse(file: Path, rows: Sequence[ReportRow]) -> str:
-    content = _read_json(file)
-    if content is None:
-        return _missing("The spectra of the students' BEV maps", file)
-    titles = {row.key: row.title for row in rows}
-    spectra = {
-        titles.get(model['label'], model['label']): model['singular_values']
-        for model in content['models']
-    }
-    figure = _figure(
-        lambda: draw_spectra(spectra),
-        "Spectra of the students' BEV maps",
-        'Variance of the BEV map along its principal directions (Figs. 5(a) and 6 of the paper). A '
-        'line that drops earlier is a map that uses fewer directions.',
+    return (
+        _table(header, body, None if proposed is None else sizes.index(proposed))
+        + _paragraph(_explain_proposal(sizes, proposed, content['threshold']))
+        + _charts([decoded, _bottleneck_losses(folder)])
     )
-    return _figures([figure])
 
 
-def _losses(work_dir: Path, rows: Sequence[ReportRow]) -> str:
-    records = {row.key: read_scalars(work_dir / row.key) for row in rows}
-    lacking = [row.title for row in rows if not any('loss' in x for x in records[row.key].values())]
-    parts = []
-    if lacking:
-        parts.append(
-            _note(
-                f'The losses of {", ".join(lacking)} are missing: there is no '
-                f'{work_dir / "<model>" / "*" / "vis_data" / "scalars.json"} with any.'
-            )
+def _explain_proposal(sizes: Sequence[int], proposed: int | None, threshold: float | None) -> str:
+    if proposed is None:
+        return 'One size alone cannot show whether it is enough.'
+    if proposed == sizes[-1]:
+        return (
+            f'The decoded spectra have not saturated: that of H = {proposed} still lies more than '
+            f'{threshold:g} decades above that of the size below it. H = {proposed} is proposed '
+            'only because no larger one was trained.'
         )
-    detection, distillation = {}, {}
-    for row in rows:
-        scalars = records[row.key]
-        total = _curve(scalars, lambda values: values['loss'] - _distillation_loss(values))
-        if total[0]:
-            detection[row.title] = total
-        distilled = _curve(
-            {step: values for step, values in scalars.items() if 'loss_distillation' in values},
-            _distillation_loss,
-        )
-        if distilled[0]:
-            distillation[row.title] = distilled
-    figures = []
-    if detection:
-        figures.append(
-            _figure(
-                lambda: draw_loss_curves(detection, y_label='Detection loss'),
-                'Detection losses over training',
-                'Detection losses, without the distillation loss. The distilled students went on '
-                'from an early checkpoint of the undistilled one.',
-            )
-        )
-    if distillation:
-        figures.append(
-            _figure(
-                lambda: draw_loss_curves(distillation, y_label='Distillation loss'),
-                'Distillation losses over training',
-                'Distillation losses. MSE compares all channels, CIBA the code only: the heights '
-                'cannot be compared, the slopes can.',
-            )
-        )
-    figures += _bottleneck_losses(work_dir / 'bottleneck')
-    return ''.join(parts) + _figures(figures)
+    return (
+        f'H = {proposed} is proposed: it is the smallest size from which on no larger one lifts '
+        f'the decoded spectrum by more than {threshold:g} decades, averaged over the directions '
+        "that count (the paper's rule, Sec. 5.1.3, made precise by suggest_bottleneck_size). The "
+        "size that CIBA was run with stands in its model's name; the paper's best on nuScenes is 4."
+    )
 
 
-def _bottleneck_losses(folder: Path) -> list[str]:
+def _bottleneck_losses(folder: Path) -> str:
     ending = '.loss_generation'
     scalars = read_scalars(folder)
     names = {name for values in scalars.values() for name in values if name.endswith(ending)}
-    curves = {}
-    for name in sorted(names, key=lambda name: int(name[1 : -len(ending)])):
-        steps = {step: values for step, values in scalars.items() if name in values}
-        curves[f'H = {name[1 : -len(ending)]}'] = _curve(steps, lambda values, n=name: values[n])
+    curves = {
+        f'H = {size}': _curve(scalars, f'h{size}{ending}')
+        for size in sorted(int(name[1 : -len(ending)]) for name in names)
+    }
     if not curves:
-        return [_missing('The losses of the bottlenecks', folder / '*/vis_data/scalars.json')]
-    return [
-        _figure(
-            lambda: draw_loss_curves(curves, y_label='Generation loss'),
-            'Generation losses of the bottlenecks over training',
-            'Generation losses of the bottlenecks, all trained in one run.',
+        return _missing('The losses of the bottlenecks', folder / _SCALARS)
+    return _figure(
+        lambda: draw_loss_curves(curves, y_label='Generation loss'),
+        'Generation losses of the bottlenecks over training',
+        'Generation losses of the bottlenecks, all trained in one run.',
+    )
+
+
+def _collapse(work_dir: Path, rows: Sequence[ReportRow]) -> str:
+    collapse_file = work_dir / 'collapse' / 'collapse.json'
+    bottleneck_file = work_dir / 'bottleneck' / 'bottlenecks.json'
+    collapse, bottleneck = _read_json(collapse_file), _read_json(bottleneck_file)
+    titles = {row.key: row.title for row in rows}
+    charts = []
+    if collapse is None:
+        charts.append(_missing("The spectra of the students' BEV maps", collapse_file))
+    else:
+        students = {
+            titles.get(model['label'], model['label']): model['singular_values']
+            for model in collapse['models']
+        }
+        charts.append(
+            _figure(
+                lambda: draw_spectra(students),
+                "Spectra of the students' BEV maps",
+                'Variance of the BEV map along its principal directions (Figs. 5(a) and 6 of the '
+                'paper). A line that drops earlier is a map that uses fewer directions.',
+            )
         )
+    if bottleneck is not None and bottleneck['feature_spectra']:
+        features = {
+            titles.get(name, name): values for name, values in bottleneck['feature_spectra'].items()
+        }
+        charts.append(
+            _figure(
+                lambda: draw_spectra(features),
+                "Spectra of the teacher's and the undistilled student's BEV maps",
+                'What there is to imitate: the map of the teacher and that of the undistilled '
+                'student, as the bottlenecks were given them.',
+            )
+        )
+    return _charts(charts)
+
+
+def _losses(work_dir: Path, rows: Sequence[ReportRow]) -> str:
+    detection, distillation = {}, {}
+    lacking = []
+    for row in rows:
+        scalars = read_scalars(work_dir / row.key)
+        if not scalars:
+            lacking.append(row.title)
+        for values in scalars.values():
+            values['detection'] = values['loss'] - values.get('loss_distillation', 0.0)
+        detection[row.title] = _curve(scalars, 'detection')
+        distillation[row.title] = _curve(scalars, 'loss_distillation')
+    notes = ''
+    if lacking:
+        notes = _missing(f'The losses of {", ".join(lacking)}', work_dir / '<model>' / _SCALARS)
+    charts = [
+        _figure(
+            lambda: draw_loss_curves(_without_empty(detection), y_label='Detection loss'),
+            'Detection losses over training',
+            'Detection losses, without the distillation loss. The distilled students went on from '
+            'an early checkpoint of the undistilled one.',
+        ),
+        _figure(
+            lambda: draw_loss_curves(_without_empty(distillation), y_label='Distillation loss'),
+            'Distillation losses over training',
+            'Distillation losses. MSE compares all channels, CIBA the code only: the heights '
+            'cannot be compared, the slopes can.',
+        ),
     ]
+    return notes + _charts(charts)
 
 
 def read_scalars(folder: Path) -> dict[int, dict[str, float]]:
@@ -480,7 +482,7 @@ def read_scalars(folder: Path) -> dict[int, dict[str, float]]:
     """
     merged = {}
     # The folders are named after the time.
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
+    for file in sorted(folder.glob(_SCALARS)):
         for line in file.read_text(encoding='utf-8').splitlines():
             try:
                 values = json.loads(line)
@@ -493,14 +495,16 @@ def read_scalars(folder: Path) -> dict[int, dict[str, float]]:
     return dict(sorted(merged.items()))
 
 
-def _distillation_loss(values: Mapping[str, float]) -> float:
-    return values.get('loss_distillation', 0.0)
-
-
 def _curve(
-    scalars: Mapping[int, Mapping[str, float]], value: Callable[[Mapping[str, float]], float]
+    scalars: Mapping[int, Mapping[str, float]], name: str
 ) -> tuple[list[float], list[float]]:
-    return [float(step) for step in scalars], [value(values) for values in scalars.values()]
+    """The steps at which a value was logged, and the values."""
+    found = {step: values[name] for step, values in scalars.items() if name in values}
+    return list(found), list(found.values())
+
+
+def _without_empty(curves: Mapping[str, tuple[list, list]]) -> dict[str, tuple[list, list]]:
+    return {name: curve for name, curve in curves.items() if curve[0]}
 
 
 def _pictures(folder: Path, rows: Sequence[ReportRow]) -> str:
@@ -621,8 +625,8 @@ def _to_svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _figures(figures: Sequence[str]) -> str:
-    return f'<div class="charts">{"".join(figures)}</div>' if figures else ''
+def _charts(charts: Sequence[str]) -> str:
+    return f'<div class="charts">{"".join(charts)}</div>'
 
 
 def _data_uri(media_type: str, content: bytes) -> str:
@@ -740,8 +744,8 @@ world, in $total_minutes minutes.</p>
 <h2>The story</h2>
 <p>A LiDAR measures depth; a camera has to guess it, but sees colour and texture. Making all of the
 camera's features imitate the LiDAR's asks for what a camera cannot know, and leaves no room for
-what only it knows: its features collapse into few dimensions. CIBA finds the part that the camera
-can predict at all, and distils only that.</p>
+what only it knows: its features, the paper shows, collapse into few dimensions. CIBA finds
+the part that the camera can predict at all, and distils only that.</p>
 <ol class="flow">
 <li><strong>A teacher and a student</strong> are trained, each for itself: Object-DGCNN on LiDAR
 points, BEVFormer on six cameras. Both see the road as a map from the bird's eye (BEV).</li>
@@ -757,9 +761,9 @@ comparison.</li>
 <h2>What came out</h2>
 $results
 <p class="note">The two pairs of columns belong to different worlds: here a simulated road, small
-models and minutes of training; in the paper (Table 2) nuScenes, full-size models and days. Do not
-compare the scores as such. The differences to the undistilled student are the story, and even they
-may differ in size. NDS in points (percent), higher is better.</p>
+models and minutes of training; in the paper (Table 2) nuScenes and full-size models. Do not compare
+the scores as such. The differences to the undistilled student are the story, and even they may
+differ in size. NDS in points (percent), higher is better.</p>
 <h3>How to read it</h3>
 $reading
 <h3>In detail</h3>
