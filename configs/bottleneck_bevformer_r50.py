@@ -1,21 +1,16 @@
 """Algorithm 1: bottlenecks of seven sizes from Object-DGCNN to BEVFormer, in one run."""
 
-_base_ = [
-    '_base_/datasets/nuscenes_lidar_camera_features_sequence.py',
-    '_base_/distillation/taps_128.py',
-    '_base_/distillation/bottleneck_training.py',
-    '_base_/default_runtime.py',
-]
+_base_ = ['bottleneck_bevformer_s_r50.py']
 
 model = dict(
-    type='ciba_bev.BottleneckTraining',
-    teacher={{_base_.teacher}},
     student=dict(
-        config='configs/bevformer_r50.py',
-        checkpoint='work_dirs/bevformer_r50/epoch_24.pth',
-        inputs=['img'],
-        tap={{_base_.student_tap}},
-    ),
-    bottleneck={{_base_.bottleneck}},
-    bottleneck_sizes={{_base_.bottleneck_sizes}},
+        config='configs/bevformer_r50.py', checkpoint='work_dirs/bevformer_r50/epoch_24.pth'
+    )
 )
+# Of a student with history: frames in sequences, in validation in the order of the scene.
+train_dataloader = dict(dataset=dict(type='ciba_bev.NuScenesSequenceDataset', queue_length=4))
+val_dataloader = dict(
+    sampler=dict(_delete_=True, type='ciba_bev.SceneSequenceSampler'),
+    dataset=dict(type='ciba_bev.NuScenesSequenceDataset'),
+)
+test_dataloader = val_dataloader

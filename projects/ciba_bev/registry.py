@@ -17,6 +17,15 @@ from mmengine.registry import Registry
 
 SCOPE = 'ciba_bev'
 
+if SCOPE in MMENGINE_MODELS.children:
+    # Raised as what a failed import is: mmengine, which looks for the package of a scope by itself,
+    # then takes the copy that is there.
+    raise ImportError(
+        f'{__name__} was not imported, because a copy of the package under another name has its '
+        f"components registered already. Import one: either the installed 'ciba_bev' or the one in "
+        f"a checkout, 'projects.ciba_bev'; custom_imports of every config must name the same."
+    )
+
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE)
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope=SCOPE)
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE)

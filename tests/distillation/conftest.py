@@ -6,10 +6,10 @@ import torch
 import toy_pair
 from mmengine.config import Config
 
+from ciba_bev.checkpoints.files import read_checkpoints_safely
 from ciba_bev.distillation import BottleneckTraining, Distiller
 from ciba_bev.registry import MODELS
 from ciba_bev.runner import CheckedRunner
-from ciba_bev.runner.checkpoint_files import read_checkpoints_safely
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import pytest
 import torch
 import toy_pair
 
+from ciba_bev.checkpoints.matching import compare_weights
 from ciba_bev.errors import CibaError
 from ciba_bev.registry import MODELS, TASK_UTILS
-from ciba_bev.runner.checkpoint_matching import compare_weights
 
 
 def run(model, *indices):

@@ -4,8 +4,8 @@ import pytest
 import toy_training
 from mmengine.config import Config
 
+from ciba_bev.checkpoints.files import read_checkpoints_safely
 from ciba_bev.runner import CheckedRunner
-from ciba_bev.runner.checkpoint_files import read_checkpoints_safely
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ model = dict(
         embed_dims=16, num_query=20, bev_h=16, bev_w=16, encoder_layers=1, decoder_layers=2,
         num_heads=2, feedforward_channels=32))
 train_dataloader = dict(
-    num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
+    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl')
@@ -42,7 +42,7 @@ TEACHER = """
 _base_ = ['{configs}/quickstart_object_dgcnn.py']
 data_root = '{data_root}/'
 train_dataloader = dict(
-    num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
+    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl')

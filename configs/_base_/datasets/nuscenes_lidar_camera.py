@@ -7,73 +7,20 @@ validation data what nuscenes_camera_sequence.py adds.
 
 _base_ = ['./nuscenes_camera.py']
 
-class_names = [
-    'car',
-    'truck',
-    'construction_vehicle',
-    'bus',
-    'trailer',
-    'barrier',
-    'motorcycle',
-    'bicycle',
-    'pedestrian',
-    'traffic_cone',
-]
-point_cloud_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
-backend_args = None
-
 train_pipeline = [
-    dict(
-        type='LoadPointsFromFile',
-        coord_type='LIDAR',
-        load_dim=5,
-        use_dim=5,
-        backend_args=backend_args,
-    ),
-    dict(
-        type='LoadPointsFromMultiSweeps',
-        sweeps_num=9,
-        load_dim=5,
-        use_dim=[0, 1, 2, 3, 4],
-        pad_empty_sweeps=True,
-        remove_close=True,
-        backend_args=backend_args,
-    ),
-    dict(
-        type='LoadMultiViewImageFromFiles', to_float32=True, num_views=6, backend_args=backend_args
-    ),
-    dict(
-        type='MultiViewWrapper',
-        override_aug_config=False,
-        collected_keys=[],
-        transforms=[dict(type='PhotoMetricDistortion3D')],
-    ),
-    dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True),
-    dict(type='PointsRangeFilter', point_cloud_range=point_cloud_range),
-    dict(type='ObjectRangeFilter', point_cloud_range=point_cloud_range),
-    dict(type='ObjectNameFilter', classes=class_names),
+    {{_base_.load_points}},
+    {{_base_.load_sweeps}},
+    {{_base_.load_float_images}},
+    {{_base_.distort_images}},
+    {{_base_.load_boxes}},
+    dict(type='PointsRangeFilter', point_cloud_range={{_base_.point_cloud_range}}),
+    dict(type='ObjectRangeFilter', point_cloud_range={{_base_.point_cloud_range}}),
+    dict(type='ObjectNameFilter', classes={{_base_.class_names}}),
     dict(type='PointShuffle'),
     dict(
         type='Pack3DDetInputs',
         keys=['points', 'img', 'gt_bboxes_3d', 'gt_labels_3d'],
-        meta_keys=(
-            'sample_idx',
-            'token',
-            'scene_token',
-            'prev',
-            'box_type_3d',
-            'box_mode_3d',
-            'num_pts_feats',
-            'lidar_path',
-            'ori_shape',
-            'img_shape',
-            'pad_shape',
-            'scale_factor',
-            'cam2img',
-            'lidar2cam',
-            'ego2global',
-            'can_bus',
-        ),
+        meta_keys={{_base_.pack_meta_keys}},
     ),
 ]
 

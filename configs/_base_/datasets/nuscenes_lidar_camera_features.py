@@ -5,29 +5,11 @@ The two models are frozen and shall give the features that they give in use.
 
 _base_ = ['./nuscenes_lidar_camera.py']
 
-backend_args = None
-point_cloud_range = {{_base_.point_cloud_range}}
-
 feature_pipeline = [
-    dict(
-        type='LoadPointsFromFile',
-        coord_type='LIDAR',
-        load_dim=5,
-        use_dim=5,
-        backend_args=backend_args,
-    ),
-    dict(
-        type='LoadPointsFromMultiSweeps',
-        sweeps_num=9,
-        load_dim=5,
-        use_dim=[0, 1, 2, 3, 4],
-        pad_empty_sweeps=True,
-        remove_close=True,
-        test_mode=True,
-        backend_args=backend_args,
-    ),
-    dict(type='LoadMultiViewImageFromFiles', num_views=6, backend_args=backend_args),
-    dict(type='PointsRangeFilter', point_cloud_range=point_cloud_range),
+    {{_base_.load_points}},
+    {{_base_.load_latest_sweeps}},
+    {{_base_.load_images}},
+    dict(type='PointsRangeFilter', point_cloud_range={{_base_.point_cloud_range}}),
     dict(
         type='Pack3DDetInputs',
         keys=['points', 'img'],

@@ -11,9 +11,9 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from ..checkpoints.matching import load_weights, require_complete, weights_of
 from ..errors import CibaError
 from ..registry import MODELS
-from ..runner.checkpoint_matching import load_weights, require_complete, weights_of
 from .records import RECORD_KEY
 from .taps import FeatureTap
 

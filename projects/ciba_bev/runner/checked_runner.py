@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
-from .checkpoint_matching import load_weights, require_complete, require_half, weights_of
+from ..checkpoints.matching import load_weights, require_complete, require_half, weights_of
 
 
 class CheckedRunner(Runner):

@@ -35,11 +35,11 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from ..analysis import FeatureCovariance, draw_decoded_spectra, draw_spectra, save_figure
+from ..checkpoints.files import load_from_file
+from ..checkpoints.matching import load_weights, require_complete, weights_of
 from ..distillation.frozen_model import FrozenModel
 from ..distillation.taps import FeatureTap
 from ..errors import CibaError
-from .checkpoint_files import load_from_file
-from .checkpoint_matching import load_weights, require_complete, weights_of
 from .command_lines import read_config
 from .config_checks import check_config
 from .error_reports import exit_with_message

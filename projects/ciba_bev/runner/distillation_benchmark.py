@@ -35,11 +35,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.frozen_model import FrozenModel, select_inputs
 from ..distillation.records import RECORD_KEY
 from ..errors import CibaError
 from ..registry import MODELS
-from .checkpoint_files import read_checkpoints_safely
 from .command_lines import read_config
 from .error_reports import exit_with_message
 

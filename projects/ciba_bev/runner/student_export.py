@@ -11,10 +11,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from ..checkpoints.files import load_from_file
+from ..checkpoints.matching import compare_weights, require_complete, weights_of
 from ..errors import CibaError
 from ..registry import MODELS
-from .checkpoint_files import load_from_file
-from .checkpoint_matching import compare_weights, require_complete, weights_of
 from .error_reports import exit_with_message
 
 # Of what a training writes, what says where the weights come from.

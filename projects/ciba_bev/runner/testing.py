@@ -12,9 +12,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from ..checkpoints.files import read_checkpoints_safely
 from ..errors import CibaError
 from .checked_runner import CheckedRunner
-from .checkpoint_files import read_checkpoints_safely
 from .command_lines import make_parser, read_config
 from .config_checks import check_config
 from .distributed import finish_distributed, prepare_distributed

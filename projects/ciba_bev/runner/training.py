@@ -13,10 +13,10 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
+from ..checkpoints.files import read_checkpoints_safely
+from ..checkpoints.matching import check_pretrained_weights
 from ..errors import CibaError
 from .checked_runner import CheckedRunner
-from .checkpoint_files import read_checkpoints_safely
-from .checkpoint_matching import check_pretrained_weights
 from .command_lines import make_parser, read_config
 from .config_checks import check_config
 from .distributed import finish_distributed, prepare_distributed

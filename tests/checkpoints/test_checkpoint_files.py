@@ -8,9 +8,9 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from ciba_bev.checkpoints import files as checkpoint_files
+from ciba_bev.checkpoints.files import load_from_file
 from ciba_bev.errors import CibaError
-from ciba_bev.runner import checkpoint_files
-from ciba_bev.runner.checkpoint_files import load_from_file
 
 
 @pytest.fixture(params=['torch knows named globals', 'older torch'])

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ciba_bev.errors import CibaError
-from ciba_bev.runner.checkpoint_matching import (
+from ciba_bev.checkpoints.matching import (
     check_pretrained_weights,
     compare_weights,
     load_weights,
@@ -11,6 +10,7 @@ from ciba_bev.runner.checkpoint_matching import (
     require_half,
     weights_of,
 )
+from ciba_bev.errors import CibaError
 
 
 def network(width=4):

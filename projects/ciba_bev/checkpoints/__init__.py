@@ -1,0 +1,1 @@
+"""Reading checkpoint files safely, and telling whether their weights belong to a model."""
