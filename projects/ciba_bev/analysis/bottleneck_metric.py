@@ -49,17 +49,18 @@ class BottleneckMetric(BaseMetric):
 
         Args:
             data_batch: Unused.
-            data_samples: One dict a sample: the features ``teacher`` and ``student`` and, by name,
-                the bottlenecks' terms.
+            data_samples: For each batch one dict: the features ``teacher`` and ``student`` and, by
+                name, the bottlenecks' terms.
         """
-        for sample in data_samples:
-            for name, terms in sample.items():
+        for batch in data_samples:
+            for name, terms in batch.items():
                 if name in self._features:
                     self._features[name].update(terms)
                     continue
                 self._decoded.setdefault(name, FeatureCovariance()).update(terms.decoded)
                 values = (terms.generation, terms.regularization, torch.ones_like(terms.generation))
-                sums = torch.stack(values).detach().double()
+                # The terms are means over the batch, and the last batch may be smaller.
+                sums = torch.stack(values).detach().double() * len(terms.decoded)
                 self._sums[name] = self._sums.get(name, 0) + sums
 
     def compute_metrics(self, results: list) -> dict[str, float]:

@@ -120,10 +120,9 @@ class BottleneckTraining(BaseModel):
 
         Returns:
             For ``'loss'``, for each size H, ``h<H>.loss_generation`` and, weighted by lambda,
-            ``h<H>.loss_regularization``. For ``'predict'``, one dict a sample: the features
-            ``teacher`` (1, C', \\*grid) and ``student`` (1, C, \\*grid), and ``h<H>``, the terms
-            of that bottleneck for this sample (see
-            :meth:`Bottleneck.terms`).
+            ``h<H>.loss_regularization``. For ``'predict'``, one dict for the batch: the features
+            ``teacher`` (B, C', \\*grid) and ``student`` (B, C, \\*grid), and ``h<H>``, the terms
+            of that bottleneck (see :meth:`Bottleneck.terms`).
         """
         teacher_feature, student_feature = self._features(teacher, student)
         if mode == 'loss':
@@ -143,14 +142,11 @@ class BottleneckTraining(BaseModel):
         return losses
 
     def _measure(self, teacher_feature: Tensor, student_feature: Tensor) -> list[dict[str, Any]]:
-        measured = []
-        for z_teacher, z_student in zip(teacher_feature.split(1), student_feature.split(1)):
-            terms = {
-                name: bottleneck.terms(z_teacher, z_student)
-                for name, bottleneck in self.bottlenecks.items()
-            }
-            measured.append({'teacher': z_teacher, 'student': z_student, **terms})
-        return measured
+        terms = {
+            name: bottleneck.terms(teacher_feature, student_feature)
+            for name, bottleneck in self.bottlenecks.items()
+        }
+        return [{'teacher': teacher_feature, 'student': student_feature, **terms}]
 
     def _features(self, teacher: dict, student: dict) -> tuple[Tensor, Tensor]:
         cache, samples = self._cache, student.get('data_samples')

@@ -200,7 +200,9 @@ def require_finite(value: Tensor, what: str, data: dict | None) -> None:
     # A sum is one number to look at, and not finite as soon as one summand is not.
     if bool(value.detach().sum(dtype=torch.float64).isfinite()):
         return
-    tokens = [_token(sample) for sample in (data or {}).get('data_samples') or []]
+    data = data or {}
+    # Detectors get data samples with a token each, classifiers a list of names.
+    tokens = [_token(sample) for sample in data.get('data_samples') or []] or data.get('names', [])
     raise CibaError(
         f'{what} holds NaN or infinity, for samples {", ".join(tokens) or "unknown"}. The weights '
         'are not updated with it. Look at these samples and at the training that made the model; '

@@ -1,0 +1,94 @@
+"""Scores of classifiers: accuracy, and the F1 scores of several labels a sample."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import torch
+from mmengine.evaluator import BaseMetric
+from torch import Tensor
+
+from ..errors import CibaError
+from ..registry import METRICS
+
+
+class LogitMetric(BaseMetric):
+    """Keeps logits and labels of every sample until the end of an evaluation."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Tensor]]) -> None:
+        """Take in what :class:`Classifier` predicted for a batch.
+
+        Args:
+            data_batch: Unused.
+            data_samples: One dict for the batch: ``logits`` (B, K), ``labels`` (B,) or (B, K).
+        """
+        for batch in data_samples:
+            self.results.extend(zip(batch['logits'].detach().cpu(), batch['labels'].cpu()))
+
+    @staticmethod
+    def _stack(results: list) -> tuple[Tensor, Tensor]:
+        logits, labels = (torch.stack(column) for column in zip(*results))
+        if not torch.isfinite(logits).all():
+            count = int((~torch.isfinite(logits).all(-1)).sum())
+            raise CibaError(
+                f'the logits of {count} of {len(logits)} samples are NaN or infinite: the training '
+                'diverged. Lower the learning rate, or train in float32.'
+            )
+        return logits, labels
+
+
+@METRICS.register_module()
+class Accuracy(LogitMetric):
+    """Share of samples whose largest logit is that of their class, in percent.
+
+    Args:
+        prefix: Put before the metric's name.
+    """
+
+    default_prefix = 'accuracy'
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """The accuracy of all samples.
+
+        Args:
+            results: Logits (K,) and label of every sample.
+
+        Returns:
+            ``top1``, 0 to 100.
+        """
+        logits, labels = self._stack(results)
+        return {'top1': 100 * (logits.argmax(1) == labels).double().mean().item()}
+
+
+@METRICS.register_module()
+class F1Score(LogitMetric):
+    """F1 scores over classes (macro) and over all decisions (micro), in percent.
+
+    Args:
+        threshold: Probability from which on a label is assigned.
+        prefix: Put before the metrics' names.
+    """
+
+    default_prefix = 'f1'
+
+    def __init__(self, threshold: float = 0.5, prefix: str | None = None) -> None:
+        super().__init__(prefix=prefix)
+        self.threshold = threshold
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """The scores of all samples.
+
+        Args:
+            results: Logits (K,) and labels (K,) of every sample.
+
+        Returns:
+            ``micro`` and ``macro``, 0 to 100. A class that is neither assigned nor present counts
+            as 0, as in scikit-learn.
+        """
+        logits, labels = self._stack(results)
+        assigned, present = logits.sigmoid() >= self.threshold, labels > 0.5
+        hits = (assigned & present).double().sum(0)
+        both = assigned.double().sum(0) + present.double().sum(0)
+        macro = torch.where(both > 0, 2 * hits / both.clamp(min=1), torch.zeros_like(hits)).mean()
+        micro = 2 * hits.sum() / both.sum().clamp(min=1)
+        return {'micro': 100 * micro.item(), 'macro': 100 * macro.item()}
