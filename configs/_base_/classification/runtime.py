@@ -13,7 +13,7 @@ default_hooks = dict(
 custom_hooks = [
     # Notes in the checkpoints of bottlenecks and distilled students what they were made from.
     dict(type='ciba_bev.DistillationRecordHook'),
-    # Tests the epoch that validation liked best, and writes metrics.json.
+    # Tests the epoch that validation liked best, writes metrics.json and best.pth.
     dict(type='ciba_bev.BestEpochHook'),
 ]
 env_cfg = dict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -18,7 +19,8 @@ from ..registry import HOOKS
 class BestEpochHook(Hook):
     """After training, score the epoch with the best validation on validation and test data.
 
-    Needs ``default_hooks.checkpoint`` with ``save_best`` set to a metric's full name.
+    Needs ``default_hooks.checkpoint`` with ``save_best`` set to a metric's full name. That epoch's
+    checkpoint is copied to ``best.pth``, a name that other configs can state.
 
     Args:
         out_file: Name of the JSON file in the work folder: under ``validation`` and ``test`` each
@@ -69,7 +71,9 @@ class BestEpochHook(Hook):
             'test': runner.test_loop.run(),
         }
         if is_main_process():
-            path = Path(runner.work_dir) / self.out_file
-            partial = path.with_name(f'.{path.name}.partial')
+            folder = Path(runner.work_dir)
+            partial = folder / '.best.partial'
+            shutil.copyfile(best, partial)
+            os.replace(partial, folder / 'best.pth')
             partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-            os.replace(partial, path)
+            os.replace(partial, folder / self.out_file)
