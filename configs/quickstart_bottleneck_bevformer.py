@@ -10,11 +10,17 @@ model = dict(
     teacher={{_base_.model.teacher}},
     student=dict(
         config='configs/quickstart_bevformer.py',
-        checkpoint='work_dirs/quickstart/student/epoch_12.pth',
+        checkpoint='work_dirs/quickstart/student/epoch_11.pth',
         inputs=['img'],
         tap={{_base_.model.student_tap}},
     ),
-    bottleneck=dict(type='ciba_bev.VariationalBottleneck', in_channels=64, out_channels=64),
+    bottleneck=dict(
+        type='ciba_bev.VariationalBottleneck',
+        in_channels=64,
+        out_channels=64,
+        # With 1 (Eq. 7 as it stands) wide codes give up channels before they learn to use them.
+        regularization_weight=0.1,
+    ),
     bottleneck_sizes=[2, 4, 8, 16, 32],
     feature_cache='work_dirs/quickstart/features',
 )

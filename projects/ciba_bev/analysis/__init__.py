@@ -13,6 +13,11 @@ from .figures import (
     figure_to_image,
     save_figure,
 )
+from .linear_distillation import (
+    limiting_distillation_loss,
+    optimal_student_weight,
+    projected_student_weight,
+)
 from .spectra import (
     ChannelEnergy,
     FeatureCovariance,
@@ -33,9 +38,12 @@ __all__ = [
     'draw_spectra',
     'effective_rank',
     'figure_to_image',
+    'limiting_distillation_loss',
     'log_singular_values',
     'mean_and_deviation',
     'measure_saturation',
+    'optimal_student_weight',
+    'projected_student_weight',
     'save_figure',
     'suggest_bottleneck_size',
     'welch_p_value',

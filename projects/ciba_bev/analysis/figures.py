@@ -25,8 +25,8 @@ _LINE_STYLES = ('-', '--', '-.', (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2, 1, 1.2)))
 _GREY = '#555555'
 _SIZE_INCHES = (6.6, 4.9)
 _PIXELS_PER_INCH = 150
-# Singular values of features in single precision end in rounding error about ten decades down.
-_DECADES_SHOWN = 10
+# Below this there is little but rounding error, and directions that a normalisation removes.
+_DECADES_SHOWN = 7
 _INDEX_LABEL = 'Singular value index (largest first)'
 _VALUE_LABEL = 'Singular value of the feature covariance\n(variance along the direction, log scale)'
 

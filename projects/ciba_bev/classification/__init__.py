@@ -4,6 +4,13 @@ from .batches import ResidentDataset, as_it_is
 from .best_epoch_hook import BestEpochHook
 from .classifier import Classifier
 from .metrics import Accuracy, F1Score
+from .synthetic import (
+    SyntheticDistillation,
+    SyntheticMetric,
+    SyntheticModalities,
+    SyntheticTeachers,
+    make_modalities,
+)
 
 __all__ = [
     'Accuracy',
@@ -11,5 +18,10 @@ __all__ = [
     'Classifier',
     'F1Score',
     'ResidentDataset',
+    'SyntheticDistillation',
+    'SyntheticMetric',
+    'SyntheticModalities',
+    'SyntheticTeachers',
     'as_it_is',
+    'make_modalities',
 ]

@@ -44,7 +44,7 @@ class SimulationSettings:
         CibaError: If a value is out of range.
     """
 
-    frames_per_scene: int = 30
+    frames_per_scene: int = 40
     image_width: int = 192
     image_height: int = 112
     supersampling: int = 2

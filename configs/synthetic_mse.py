@@ -1,0 +1,15 @@
+"""Figures 3 and 8: students distilled with MSE, alone and with the task loss."""
+
+_base_ = ['_base_/classification/synthetic.py']
+
+model = dict(
+    type='ciba_bev.SyntheticDistillation',
+    teacher_checkpoint='work_dirs/synthetic_teachers/iter_1000.pth',
+    teacher_config='configs/synthetic_teachers.py',
+    general_dims={{_base_.general_dims}},
+    repeats={{_base_.repeats}},
+    dims={{_base_.dims}},
+    features=50,
+)
+val_evaluator = dict(out_file='work_dirs/synthetic_mse/synthetic.json')
+test_evaluator = val_evaluator

@@ -1,0 +1,150 @@
+"""The body of tools/convert_checkpoint.py: published weights to files that the configs load."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from ..errors import CibaError
+from ..registry import MODELS as MODEL_REGISTRY
+from ..runner.error_reports import exit_with_message
+from .files import load_from_file
+from .matching import load_weights, require_complete, weights_of
+from .published import (
+    FCOS3D,
+    MODELS,
+    NEW_BOXES,
+    OLD_BOXES,
+    ConvertedWeights,
+    convert_weights,
+    has_old_boxes,
+)
+
+# Where a converted file says that it is one.
+RECORD_KEY = 'ciba_bev_conversion'
+_CONVENTIONS = {'old': OLD_BOXES, 'new': NEW_BOXES}
+
+
+def convert_checkpoint(
+    source: str,
+    destination: str,
+    model: str,
+    boxes: str | None = None,
+    config: str | None = None,
+) -> ConvertedWeights:
+    """Convert a published checkpoint.
+
+    Args:
+        source: The published file.
+        destination: The file to write, with ``state_dict`` and ``meta``; it appears whole or not
+            at all.
+        model: One of :data:`~.published.MODELS`.
+        boxes: Box convention of ``source``, ``'old'`` (mmdet3d < 1.0) or ``'new'``; None to tell it
+            from the file.
+        config: A config that the result is checked against; None for no check.
+
+    Returns:
+        What was written and what had to be done for it.
+
+    Raises:
+        CibaError: The file is unreadable, converted already, needs no conversion, is of another
+            architecture, or does not fit ``config``.
+    """
+    content = load_from_file(source)
+    meta = content.get('meta') or {}
+    earlier = meta.get(RECORD_KEY)
+    if earlier is not None:
+        raise CibaError(
+            f'{source}: this file is converted already, from {earlier["source"]} (--model '
+            f'{earlier["model"]}, boxes of {earlier["box_convention"]}). Load it as it is.'
+        )
+    weights = weights_of(content, revise_keys=())
+    if not weights:
+        raise CibaError(f'{source}: holds no weights.')
+    old_boxes, reason = has_old_boxes(meta)
+    if boxes is not None:
+        old_boxes, reason = boxes == 'old', f'as --boxes {boxes} says'
+    try:
+        converted = convert_weights(weights, model, old_boxes, meta.get('CLASSES'))
+    except CibaError as error:
+        raise CibaError(f'{source}: {error}') from error
+    has_boxes = MODELS[model] != FCOS3D
+    if not converted.changes:
+        boxes_too = f', its boxes too ({reason}; if not, give --boxes old)' if has_boxes else ''
+        raise CibaError(
+            f'{source}: there is nothing to convert. Its names are those that the configs '
+            f'expect{boxes_too}. Load it as it is.'
+        )
+    if has_boxes:
+        convention = _CONVENTIONS['old' if old_boxes else 'new']
+        converted.notes.insert(0, f'Boxes of the source: {convention}, {reason}.')
+    if config is not None:
+        _check(converted, config, source)
+    record = dict(
+        source=Path(source).name,
+        model=model,
+        box_convention=NEW_BOXES,
+        boxes_converted=converted.boxes_converted,
+    )
+    _write(dict(state_dict=converted.weights, meta={RECORD_KEY: record}), Path(destination))
+    return converted
+
+
+def _check(converted: ConvertedWeights, config: str, source: str) -> None:
+    """Refuse weights that a config's model would not take whole."""
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    comparison = load_weights(MODEL_REGISTRY.build(cfg.model), converted.weights)
+    # An image backbone is a part of the model: nothing else is missed.
+    modules = {name.split('.')[0] for name in converted.weights}
+    comparison.missing = [name for name in comparison.missing if name.split('.')[0] in modules]
+    require_complete(comparison, source, config)
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.partial')
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run tools/convert_checkpoint.py.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
+    """
+    parser = argparse.ArgumentParser(
+        description='Turn published weights into a file that the configs of this project load: '
+        'names of the models here, boxes as mmdet3d has them since 1.0.'
+    )
+    parser.add_argument('source', metavar='SRC', help='the published file')
+    parser.add_argument('destination', metavar='DST', help='file to write')
+    parser.add_argument('--model', required=True, choices=list(MODELS), help='what SRC is of')
+    parser.add_argument(
+        '--boxes',
+        choices=list(_CONVENTIONS),
+        help='box convention of SRC: old (mmdet3d < 1.0) or new; default: what its meta says, old '
+        "if it says nothing. Files in OpenMMLab's folder v1.0.0_models are new whatever they say",
+    )
+    parser.add_argument('--config', help='check that the result fits the model of this config')
+    parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
+    args = parser.parse_args(arguments)
+
+    def run() -> None:
+        converted = convert_checkpoint(
+            args.source, args.destination, args.model, args.boxes, args.config
+        )
+        print(
+            f'{args.destination}: {len(converted.weights)} entries; {", ".join(converted.changes)}.'
+        )
+        for note in converted.notes:
+            print(note)
+
+    exit_with_message(run, args.traceback)

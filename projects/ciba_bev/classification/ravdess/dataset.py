@@ -1,0 +1,234 @@
+"""RAVDESS in its prepared form: a spectral feature and a frame of every clip, listed in CSV files.
+
+    aud_features/*.npy                   2-D float arrays, one shape
+    vid_features/*                       images
+    data_file/spa_{dl,val,test}.csv      audio file, image file, label; training, validation, test
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any, NamedTuple, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ...errors import CibaError
+from ...registry import DATASETS
+
+# In the order of the third field of a clip's name, 01 to 08.
+EMOTIONS = ('neutral', 'calm', 'happy', 'sad', 'angry', 'fearful', 'disgust', 'surprised')
+MODALITIES = ('audio', 'image')
+# Modality, channel, emotion, intensity, statement, repetition, actor.
+CLIP_NAME = re.compile(r'\d\d(?:-\d\d){6}')
+_MODALITY_FIELD = len('00-')
+
+
+class _Row(NamedTuple):
+    """A line of a CSV file."""
+
+    line: int
+    audio: Path
+    image: Path
+    label: int
+
+
+@DATASETS.register_module()
+class RavdessDataset(Dataset):
+    """Clips of one split; what is needed of them is read from the disk when it is asked for.
+
+    Every row of the CSV file is checked at the start. A file's name without a folder is looked for
+    in the modality's folder, one with a folder in ``data_root``. A first row without a number in
+    the label's column is a heading.
+
+    Args:
+        data_root: Folder of the prepared data.
+        csv_file: The split's CSV file, relative to ``data_root``.
+        inputs: Modalities to load, of ``'audio'`` and ``'image'``.
+        audio_folder: Folder of the spectral features.
+        image_folder: Folder of the frames.
+        audio_mean: Subtracted from the spectral features.
+        audio_std: Divides them then.
+        image_mean: Of red, green and blue, from 0 to 1.
+        image_std: Of the same.
+        image_size: Rows and columns that images are resized to; None for as they are, which must
+            be all the same.
+
+    Raises:
+        CibaError: A modality does not exist, or the CSV file is missing or faulty; the message
+            names file and row.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        csv_file: str,
+        inputs: Sequence[str] = MODALITIES,
+        audio_folder: str = 'aud_features',
+        image_folder: str = 'vid_features',
+        audio_mean: float = -10.59,
+        audio_std: float = 85.66,
+        image_mean: Sequence[float] = (0.485, 0.456, 0.406),
+        image_std: Sequence[float] = (0.229, 0.224, 0.225),
+        image_size: Sequence[int] | None = (112, 224),
+    ) -> None:
+        unknown = [name for name in inputs if name not in MODALITIES]
+        if unknown or not inputs:
+            raise CibaError(f'inputs is {list(inputs)}; it must be of {", ".join(MODALITIES)}.')
+        self.root = Path(data_root)
+        self.csv_file = self.root / csv_file
+        self.inputs = tuple(inputs)
+        self.audio_mean = audio_mean
+        self.audio_std = audio_std
+        # (3, 1, 1): images are channels first.
+        self.image_mean = torch.tensor(image_mean).view(3, 1, 1)
+        self.image_std = torch.tensor(image_std).view(3, 1, 1)
+        self.image_size = None if image_size is None else tuple(image_size)
+        self._rows = self._read_rows(self.root / audio_folder, self.root / image_folder)
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read a clip.
+
+        Args:
+            index: Its place in the CSV file.
+
+        Returns:
+            ``inputs``, by modality: ``audio`` (1, coefficients, frames) and ``image``
+            (3, rows, columns), float32, normalised; ``labels``, an int; ``names``, the name of the
+            audio file without its ending.
+
+        Raises:
+            CibaError: A file cannot be read, or is not like the others.
+        """
+        row = self._rows[index]
+        readers = {'audio': self._read_audio, 'image': self._read_image}
+        return {
+            'inputs': {name: readers[name](row) for name in self.inputs},
+            'labels': row.label,
+            'names': row.audio.stem,
+        }
+
+    def _read_rows(self, audio_folder: Path, image_folder: Path) -> list[_Row]:
+        if not self.csv_file.is_file():
+            raise CibaError(
+                f'{self.csv_file}: there is no such file. Make it with tools/prepare_ravdess.py '
+                'from the clips (see data/README.md).'
+            )
+        rows = []
+        with open(self.csv_file, newline='', encoding='utf-8') as file:
+            reader = csv.reader(file)
+            for number, cells in enumerate(reader):
+                if not cells:
+                    continue
+                cells = [cell.strip() for cell in cells]
+                if number == 0 and len(cells) == 3 and not _is_number(cells[2]):
+                    continue
+                place = self._place(reader.line_num)
+                if len(cells) != 3:
+                    raise CibaError(
+                        f'{place} has {len(cells)} columns; it must have three: audio file, '
+                        'image file, label.'
+                    )
+                row = _Row(
+                    reader.line_num,
+                    self._find(audio_folder, cells[0], place),
+                    self._find(image_folder, cells[1], place),
+                    _read_label(cells[2], place),
+                )
+                _require_same_clip(row, place)
+                rows.append(row)
+        if not rows:
+            raise CibaError(f'{self.csv_file}: lists no clips.')
+        return rows
+
+    def _find(self, folder: Path, name: str, place: str) -> Path:
+        path = folder / name if Path(name).name == name else self.root / name
+        if not path.is_file():
+            raise CibaError(
+                f'{place} names {path}, and there is no such file. Prepare the data again, or '
+                'remove the row.'
+            )
+        return path
+
+    def _read_audio(self, row: _Row) -> Tensor:
+        place = self._place(row.line)
+        try:
+            values = np.load(row.audio, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise CibaError(f'{place}: {row.audio} is no whole array of numbers ({error}).') from (
+                error
+            )
+        if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+            raise CibaError(
+                f'{place}: {row.audio} holds {values.dtype} of shape {values.shape}; it must hold '
+                'numbers, coefficients by frames.'
+            )
+        if not np.isfinite(values).all():
+            raise CibaError(f'{place}: {row.audio} holds NaN or infinity.')
+        self._require_shape('audio', values.shape, row, row.audio)
+        normalised = (values.astype(np.float32) - self.audio_mean) / self.audio_std
+        return torch.from_numpy(normalised.astype(np.float32))[None]
+
+    def _read_image(self, row: _Row) -> Tensor:
+        try:
+            with Image.open(row.image) as file:
+                image = file.convert('RGB')
+        except (OSError, SyntaxError) as error:
+            raise CibaError(
+                f'{self._place(row.line)}: {row.image} is no whole image ({error}).'
+            ) from error
+        if self.image_size is not None and image.size != self.image_size[::-1]:
+            image = image.resize(self.image_size[::-1], Image.BILINEAR)
+        # A copy, because torch wants memory it may write to.
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        self._require_shape('image', tuple(pixels.shape), row, row.image)
+        return (pixels.float() / 255 - self.image_mean) / self.image_std
+
+    def _require_shape(self, name: str, shape: tuple[int, ...], row: _Row, path: Path) -> None:
+        expected = self._shapes.setdefault(name, shape)
+        if shape != expected:
+            raise CibaError(
+                f'{self._place(row.line)}: {path} has shape {shape}, others have {expected}. '
+                'Prepare all clips in the same way.'
+            )
+
+    def _place(self, line: int) -> str:
+        return f'{self.csv_file}, row {line}'
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_label(text: str, place: str) -> int:
+    if not text.isdecimal() or int(text) >= len(EMOTIONS):
+        raise CibaError(
+            f'{place} has the label {text!r}; it must be a whole number from 0 to '
+            f'{len(EMOTIONS) - 1}.'
+        )
+    return int(text)
+
+
+def _require_same_clip(row: _Row, place: str) -> None:
+    """Where both files bear names of clips, all but the modality must be the same."""
+    found = [CLIP_NAME.search(path.name) for path in (row.audio, row.image)]
+    if not all(found):
+        return
+    audio, image = (match.group()[_MODALITY_FIELD:] for match in found)
+    if audio != image:
+        raise CibaError(
+            f'{place} pairs {row.audio.name} with {row.image.name}, which is another clip.'
+        )

@@ -1,0 +1,170 @@
+"""The networks of the RAVDESS experiments (paper, Sec. 5.1 and D.2).
+
+Three convolutions, then three linear layers. What is distilled is the output of the first linear
+layer, ``feature`` in all of them, before its activation.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...registry import MODELS
+
+
+class _Convolutions(nn.Sequential):
+    """Three convolutions, the first two pooled by two, the last to a fixed grid; flattened."""
+
+    def __init__(
+        self, in_channels: int, channels: Sequence[int], kernels: Sequence[int], grid: Sequence[int]
+    ) -> None:
+        first, second, third = channels
+        super().__init__(
+            nn.Conv2d(in_channels, first, kernels[0], padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(first, second, kernels[1], padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(second, third, kernels[2], padding=1),
+            nn.ReLU(),
+            nn.AdaptiveMaxPool2d(tuple(grid)),
+            nn.Flatten(),
+        )
+        self.out_features = third * grid[0] * grid[1]
+
+
+class _Head(nn.Module):
+    """The layers behind the distilled feature."""
+
+    def __init__(self, feature_size: int, hidden_size: int, classes: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(feature_size, hidden_size)
+        self.classifier = nn.Linear(hidden_size, classes)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        # Not in place: a tap reads the feature as it was before the activation.
+        return self.classifier(F.relu(self.hidden(F.relu(feature))))
+
+
+@MODELS.register_module()
+class RavdessImageNetwork(nn.Module):
+    """Emotion from a frame of the video; 13,071,560 parameters as it stands.
+
+    Args:
+        channels: Output channels of the three convolutions.
+        kernels: Their kernel sizes; all pad by one.
+        grid: Rows and columns that the last one is pooled to, whatever the image's size.
+        feature_size: Width of the distilled feature.
+        hidden_size: Width of the second linear layer.
+        classes: Emotions.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (32, 64, 128),
+        kernels: Sequence[int] = (3, 3, 3),
+        grid: Sequence[int] = (7, 14),
+        feature_size: int = 1024,
+        hidden_size: int = 128,
+        classes: int = 8,
+    ) -> None:
+        super().__init__()
+        self.convolutions = _Convolutions(3, channels, kernels, grid)
+        self.feature = nn.Linear(self.convolutions.out_features, feature_size)
+        self.head = _Head(feature_size, hidden_size, classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Classify images.
+
+        Args:
+            image: (B, 3, rows, columns), float32, normalised.
+
+        Returns:
+            Logits (B, classes).
+        """
+        return self.head(self.feature(self.convolutions(image)))
+
+
+@MODELS.register_module()
+class RavdessAudioNetwork(nn.Module):
+    """Emotion from the sound: the image network with larger kernels on one channel.
+
+    Args: see :class:`RavdessImageNetwork`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (32, 64, 128),
+        kernels: Sequence[int] = (7, 5, 5),
+        grid: Sequence[int] = (7, 14),
+        feature_size: int = 1024,
+        hidden_size: int = 128,
+        classes: int = 8,
+    ) -> None:
+        super().__init__()
+        self.convolutions = _Convolutions(1, channels, kernels, grid)
+        self.feature = nn.Linear(self.convolutions.out_features, feature_size)
+        self.head = _Head(feature_size, hidden_size, classes)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Classify sounds.
+
+        Args:
+            audio: (B, 1, coefficients, frames), float32, normalised.
+
+        Returns:
+            Logits (B, classes).
+        """
+        return self.head(self.feature(self.convolutions(audio)))
+
+
+@MODELS.register_module()
+class RavdessFusionNetwork(nn.Module):
+    """Emotion from both: the convolutions of the two networks, and one set of linear layers.
+
+    The paper names this network (Table 7) and does not describe it. Here the first linear layer
+    reads both modalities' maps side by side, so that its output is what it is in the others.
+
+    Args:
+        channels: Output channels of the three convolutions of each modality.
+        image_kernels: Kernel sizes for the image.
+        audio_kernels: Kernel sizes for the sound.
+        grid: See :class:`RavdessImageNetwork`, as the other arguments.
+        feature_size: Width of the distilled feature.
+        hidden_size: Width of the second linear layer.
+        classes: Emotions.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (32, 64, 128),
+        image_kernels: Sequence[int] = (3, 3, 3),
+        audio_kernels: Sequence[int] = (7, 5, 5),
+        grid: Sequence[int] = (7, 14),
+        feature_size: int = 1024,
+        hidden_size: int = 128,
+        classes: int = 8,
+    ) -> None:
+        super().__init__()
+        self.image_convolutions = _Convolutions(3, channels, image_kernels, grid)
+        self.audio_convolutions = _Convolutions(1, channels, audio_kernels, grid)
+        both = self.image_convolutions.out_features + self.audio_convolutions.out_features
+        self.feature = nn.Linear(both, feature_size)
+        self.head = _Head(feature_size, hidden_size, classes)
+
+    def forward(self, image: Tensor, audio: Tensor) -> Tensor:
+        """Classify pairs of image and sound.
+
+        Args:
+            image: (B, 3, rows, columns), float32, normalised.
+            audio: (B, 1, coefficients, frames), float32, normalised.
+
+        Returns:
+            Logits (B, classes).
+        """
+        maps = torch.cat((self.image_convolutions(image), self.audio_convolutions(audio)), 1)
+        return self.head(self.feature(maps))
