@@ -7,8 +7,7 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=False),
         dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
         stage_with_dcn=(False, False, True, True),
-        init_cfg=None,
+        # The backbone of an FCOS3D, by tools/convert_checkpoint.py --model fcos3d_r50.
+        init_cfg=dict(checkpoint='pretrained/fcos3d_r50.pth', prefix='img_backbone.'),
     )
 )
-# An FCOS3D detector with the same backbone, its image part named img_backbone and img_neck.
-load_from = 'pretrained/fcos3d_r50.pth'

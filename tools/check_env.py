@@ -6,9 +6,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
-FILE = (
-    Path(__file__).resolve().parents[1] / 'projects' / 'ciba_bev' / 'runner/environment_report.py'
-)
+PROJECTS = Path(__file__).resolve().parents[1] / 'projects'
+FILE = PROJECTS / 'ciba_bev/runner/environment_report.py'
 
 if __name__ == '__main__':
     # By its path: importing the package would import what may be missing.

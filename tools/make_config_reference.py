@@ -100,8 +100,15 @@ def find_registries() -> dict[str, dict[str, Any]]:
         if not name.startswith('ciba_bev'):
             continue
         for value in vars(module).values():
-            if isinstance(value, Registry) and value.scope == 'ciba_bev' and value.module_dict:
-                found[value.name] = dict(value.module_dict)
+            if isinstance(value, Registry) and value.scope == 'ciba_bev':
+                # Tests and plugins may have added components of their own.
+                own = {
+                    name: component
+                    for name, component in value.module_dict.items()
+                    if component.__module__.startswith('ciba_bev')
+                }
+                if own:
+                    found[value.name] = own
     return found
 
 
@@ -182,16 +189,14 @@ def find_meaning(component: type, name: str, documented: dict[str, Any]) -> str:
         The text; a mere reference if there is nothing else, empty if nobody says anything.
     """
     own = [base for base in component.__mro__ if base.__module__.startswith('ciba_bev')]
-    entries = [parse_entries(split_docstring(base).get('Args', [])) for base in own]
-    references = [
-        match.group(1).split('.')[-1]
-        for texts in entries
-        for text in texts.values()
-        for match in [_SEE.match(text)]
-        if match
-    ]
-    referred = [documented[other] for other in references if other in documented]
-    entries += [parse_entries(split_docstring(other).get('Args', [])) for other in referred]
+    sections = [split_docstring(base).get('Args', []) for base in own]
+    entries = [parse_entries(lines) for lines in sections]
+    statements = [line.strip() for lines in sections for line in lines[:1]]
+    statements += [text for texts in entries for text in texts.values()]
+    for reference in filter(None, map(_SEE.match, statements)):
+        other = documented.get(reference.group(1).split('.')[-1])
+        if other is not None:
+            entries.append(parse_entries(split_docstring(other).get('Args', [])))
     texts = [texts[name] for texts in entries if texts.get(name)]
     return next((text for text in texts if not _SEE.match(text)), texts[0] if texts else '')
 

@@ -144,8 +144,8 @@ def test_only_the_plain_students_start_from_imagenet():
         assert 'resnet50' in read(name).model.img_backbone.init_cfg.checkpoint
         assert read(name).load_from is None
     config = read('bevformer_r50_dcn_fcos3d')
-    assert config.model.img_backbone.init_cfg is None
-    assert 'fcos3d' in config.load_from
+    assert 'fcos3d' in config.model.img_backbone.init_cfg.checkpoint
+    assert config.load_from is None
     assert config.model.img_backbone.stage_with_dcn == (False, False, True, True)
 
 

@@ -280,7 +280,7 @@ def test_says_what_is_wrong_before_the_data_are_read(
     cases = [
         ([('a', plain, path), ('a', plain, path)], {}, "2 models have the label 'a'"),
         ([('a', plain, other)], {}, 'not one of the model in .*plain'),
-        ([('a', plain, 'missing.pth')], {}, 'missing.pth: there is no such checkpoint'),
+        ([('a', plain, 'missing.pth')], {}, 'needs missing.pth, and there is no such file'),
         ([('a', 'missing.py', path)], {}, 'missing.py: there is no such config'),
         ([('a', plain, path)], dict(tap=None), '--tap module=.*grid='),
         ([('a', plain, path)], dict(tap=dict(module='heda')), "no submodule 'heda'.*head"),

@@ -95,6 +95,7 @@ _CENTER_OUTPUT = re.compile(r'.*task_heads\.\d+\.(?:task_head\.)?(dim|rot)\.\d+\
 _OLD_PILLAR_INPUTS = 5 + 3 + 2
 # Codes are (cx, cy, w, l, cz, h, sin, cos) and possibly (vx, vy).
 _SMALLEST_CODE = 8
+_EXAMPLES = 3
 # The ResNet of each FCOS3D, and how many blocks its third stage has.
 _RESNETS = {'fcos3d_r50': ('ResNet-50', 6), 'fcos3d_r101': ('ResNet-101', 23)}
 
@@ -208,7 +209,8 @@ def _drop(converted: ConvertedWeights, names: Sequence[str]) -> None:
         del converted.weights[name]
     converted.dropped += names
     if names:
-        converted.changes.append(f'{len(names)} entries left out')
+        shown = ', '.join(names[:_EXAMPLES]) + (', ...' if len(names) > _EXAMPLES else '')
+        converted.changes.append(f'{len(names)} left out ({shown})')
 
 
 def _rename(converted: ConvertedWeights, names: Mapping[str, str]) -> None:

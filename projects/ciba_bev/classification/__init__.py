@@ -4,6 +4,7 @@ from .batches import ResidentDataset, as_it_is
 from .best_epoch_hook import BestEpochHook
 from .classifier import Classifier
 from .metrics import Accuracy, F1Score
+from .ravdess import RavdessAudioNetwork, RavdessDataset, RavdessFusionNetwork, RavdessImageNetwork
 from .synthetic import (
     SyntheticDistillation,
     SyntheticMetric,
@@ -17,6 +18,10 @@ __all__ = [
     'BestEpochHook',
     'Classifier',
     'F1Score',
+    'RavdessAudioNetwork',
+    'RavdessDataset',
+    'RavdessFusionNetwork',
+    'RavdessImageNetwork',
     'ResidentDataset',
     'SyntheticDistillation',
     'SyntheticMetric',

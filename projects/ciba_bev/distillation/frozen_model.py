@@ -72,11 +72,15 @@ class FrozenModel:
         # Fails here, before any data are read, if there is no such place.
         self.tap.attach(self.model)
 
-    def load(self) -> None:
+    def load(self, allow_distilled: bool = False) -> None:
         """Read the trained weights.
 
+        Args:
+            allow_distilled: Whether they may be those of a distilled student, which is something
+                to look at but nothing to distil from.
+
         Raises:
-            CibaError: They are missing, another model's, or not those of a plain model.
+            CibaError: They are missing, another model's, or a distilled student's.
         """
         if '://' not in self.checkpoint and not Path(self.checkpoint).is_file():
             raise CibaError(
@@ -87,7 +91,7 @@ class FrozenModel:
             )
         checkpoint = CheckpointLoader.load_checkpoint(self.checkpoint, 'cpu')
         record = checkpoint.get(RECORD_KEY, {})
-        if record.get('kind') == 'distilled student':
+        if record.get('kind') == 'distilled student' and not allow_distilled:
             raise CibaError(
                 f'the {self.role} must be trained without distillation, but {self.checkpoint} is '
                 f'a student distilled with {record.get("method")}. Give the checkpoint of a '

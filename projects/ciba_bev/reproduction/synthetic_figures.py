@@ -209,10 +209,11 @@ def _draw_spectra(
         # At the line itself: a legend would hide one of the drops.
         panel.annotate(
             f'$D_g$ = {shared}',
-            (shared + 2.5, 0.5 * logarithms.mean(0).min()),
+            (shared, 0.03),
+            xycoords=panel.get_xaxis_transform(),
             rotation=90,
-            va='center',
-            ha='left',
+            va='bottom',
+            ha='right',
             color=colour,
         )
     panel.set_xlabel('Singular value index')

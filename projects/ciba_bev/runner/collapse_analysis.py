@@ -35,8 +35,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from ..analysis import FeatureCovariance, draw_decoded_spectra, draw_spectra, save_figure
-from ..checkpoints.files import load_from_file
-from ..checkpoints.matching import load_weights, require_complete, weights_of
+from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.frozen_model import FrozenModel
 from ..distillation.taps import FeatureTap
 from ..errors import CibaError
@@ -201,9 +200,9 @@ def _build(model: TrainedModel, cfg: Config, tap: dict[str, Any]) -> FrozenModel
     plain = cfg.model.student if _is_distiller(cfg.model) else cfg.model
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         frozen = FrozenModel(model.label, plain, model.checkpoint, tap, precision='float32')
-    # Not by its own load(), which refuses the distilled students that are looked at here.
-    comparison = load_weights(frozen.model, weights_of(load_from_file(model.checkpoint)))
-    require_complete(comparison, model.checkpoint, model.config)
+    # Of a distiller it is a part; messages shall name the file all the same.
+    frozen.config = model.config
+    frozen.load(allow_distilled=True)
     return frozen
 
 
@@ -370,6 +369,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
 
     def run() -> None:
+        read_checkpoints_safely()
         content = analyze_collapse(
             [TrainedModel(*words) for words in args.model],
             args.out,

@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,19 @@ SMALL_PACKAGES = (
     ('tqdm', 'tqdm'),
     ('tensorboard', 'tensorboard'),
     ('psutil', 'psutil'),
+    ('av', 'av'),
 )
 _LOWEST_PYTHON = (3, 8)
+# What older releases of a package refuse, although newer ones take it: the series they belong to,
+# and of each partner the first version they do not import with.
+_REFUSALS = {
+    'mmdet3d': {
+        (1, 1): {'mmcv': (2, 1), 'mmdet': (3, 1)},
+        (1, 2): {'mmcv': (2, 1), 'mmdet': (3, 2)},
+        (1, 3): {'mmdet': (3, 3)},
+    },
+    'mmdet': {(3, 0): {'mmcv': (2, 1)}, (3, 1): {'mmcv': (2, 1)}},
+}
 
 
 @dataclass(frozen=True)
@@ -349,11 +360,24 @@ def _assess_requirement(requirement: Requirement, environment: Environment) -> F
     version = parse_version(found)
     distribution = environment.distributions.get(name, name)
     shown = found if distribution == name else f'{found} ({distribution})'
-    too_old = requirement.lowest is not None and version < requirement.lowest
-    if too_old or (requirement.below is not None and version >= requirement.below):
-        age = 'too old' if too_old else 'too new'
-        cost = f'Version {found} is {age}. {requirement.cost}'
+    if requirement.lowest is not None and version < requirement.lowest:
+        cost = f'Version {found} is too old. {requirement.cost}'
         return Finding(name, shown, supported, bad, cost, requirement.remedy)
+    if requirement.below is not None and version >= requirement.below:
+        cost = f'Version {found} is too new. {requirement.cost}'
+        return Finding(name, shown, supported, bad, cost, requirement.remedy)
+    for partner, below in _refusing_partners(name, environment):
+        if version >= below:
+            limit = _dotted(below)
+            return Finding(
+                name,
+                shown,
+                f'below {limit}, for {partner}',
+                bad,
+                f'{partner} refuses {name} {found}. {requirement.cost}',
+                f"mim install '{name}>={_dotted(requirement.lowest)},<{limit}'  # or newer mmdet "
+                'and mmdet3d instead',
+            )
     if name in environment.failures:
         cost = f'It cannot be imported ({environment.failures[name]}). {requirement.cost}'
         # What an import complains about is as often another package, and that has its own line.
@@ -369,6 +393,17 @@ def _assess_requirement(requirement: Requirement, environment: Environment) -> F
             'python -m pytest -m "not slow"  # whether the tests pass with it',
         )
     return Finding(name, shown, supported)
+
+
+def _refusing_partners(
+    name: str, environment: Environment
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Which installed packages limit the version of another one, and where."""
+    for partner, refusals in _REFUSALS.items():
+        found = environment.versions.get(partner)
+        below = refusals.get(parse_version(found)[:2], {}).get(name) if found else None
+        if below is not None:
+            yield f'{partner} {found}', below
 
 
 def _assess_gpu(environment: Environment) -> Finding:

@@ -91,6 +91,7 @@ class StepRunner:
         self._clock = work_dir / 'clock.json'
         self._stop = threading.Event()
         self._progress: dict[str, str] = {}
+        self._config_texts: dict[tuple[Path, int], str] = {}
 
     def run(self) -> None:
         """Run every step that is not complete.
@@ -146,6 +147,16 @@ class StepRunner:
     def record(self, name: str) -> dict[str, float]:
         """What a complete step took: ``minutes`` and ``peak_memory_gb``."""
         return json.loads(self._record_file(name).read_text(encoding='utf-8'))
+
+    def expected_minutes(self, step: Step) -> float | None:
+        """How long a step took before, or on average those with the same config; None if none."""
+        alike = [step, *(other for other in self.steps if other.config == step.config is not None)]
+        for group in ([step], alike):
+            files = [self._record_file(other.name) for other in group]
+            found = [json.loads(file.read_text())['minutes'] for file in files if file.is_file()]
+            if found:
+                return sum(found) / len(found)
+        return None
 
     def _run_step(self, step: Step) -> None:
         self._clear_earlier_attempt(step)
@@ -229,9 +240,16 @@ class StepRunner:
         """Changes when the step's command, its config or anything it depends on does."""
         parts = [*step.command, str(step.begins_with)]
         if step.config:
-            parts.append(Config.fromfile(str(self.root / step.config)).pretty_text)
+            parts.append(self._config_text(self.root / step.config))
         parts += [self._fingerprint(other) for other in self.steps if other.name in step.after]
         return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
+
+    def _config_text(self, config: Path) -> str:
+        # Hundreds of steps may share a few configs, which take a while to read.
+        key = (config, config.stat().st_mtime_ns)
+        if key not in self._config_texts:
+            self._config_texts[key] = Config.fromfile(str(config)).pretty_text
+        return self._config_texts[key]
 
 
 def _describe_failure(step: Step, measured: Measurement, missing: list[str], log_file: Path) -> str:

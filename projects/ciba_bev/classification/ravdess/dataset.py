@@ -1,8 +1,8 @@
 """RAVDESS in its prepared form: a spectral feature and a frame of every clip, listed in CSV files.
 
-    aud_features/*.npy                   2-D float arrays, one shape
-    vid_features/*                       images
-    data_file/spa_{dl,val,test}.csv      audio file, image file, label; training, validation, test
+aud_features/*.npy                   2-D float arrays, one shape
+vid_features/*                       images
+data_file/spa_{dl,val,test}.csv      audio file, image file, label; training, validation, test
 """
 
 from __future__ import annotations

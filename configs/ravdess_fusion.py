@@ -1,0 +1,9 @@
+"""RAVDESS: the emotion from face and voice; fusion-baseline of Table 7, and a teacher."""
+
+_base_ = ['_base_/classification/ravdess.py']
+
+model = dict(
+    type='ciba_bev.Classifier',
+    network=dict(type='ciba_bev.RavdessFusionNetwork'),
+    inputs=['image', 'audio'],
+)

@@ -1,0 +1,12 @@
+"""RAVDESS: the emotion from the face alone; the image-baseline of Tables 1(a) and 7."""
+
+_base_ = ['_base_/classification/ravdess.py']
+
+model = dict(
+    type='ciba_bev.Classifier',
+    network=dict(type='ciba_bev.RavdessImageNetwork'),
+    inputs=['image'],
+)
+train_dataloader = dict(dataset=dict(inputs=['image']))
+val_dataloader = dict(dataset=dict(inputs=['image']))
+test_dataloader = dict(dataset=dict(inputs=['image']))

@@ -1,0 +1,482 @@
+"""From the raw clips of RAVDESS to the files that :class:`RavdessDataset` reads.
+
+Of each clip with sound and picture (modality 01) and speech (channel 01) the middle frame and the
+cepstral coefficients are kept. A clip counts as done when both its files are there; both are
+written under another name first, so an interrupted preparation goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple, Sequence
+
+import av
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from ...errors import CibaError
+from .audio_features import cepstral_coefficients
+from .dataset import CLIP_NAME, EMOTIONS
+
+CSV_FILES = {
+    'train': 'data_file/spa_dl.csv',
+    'val': 'data_file/spa_val.csv',
+    'test': 'data_file/spa_test.csv',
+}
+SPLITS = ('clip', 'actor')
+SETTINGS_FILE = 'preparation.json'
+BROKEN_FILE = 'broken_clips.txt'
+_HEADING = ('audio', 'image', 'label')
+
+
+class ClipName(NamedTuple):
+    """What a clip's name says; fields as RAVDESS numbers them, from 1."""
+
+    modality: int
+    channel: int
+    emotion: int
+    intensity: int
+    statement: int
+    repetition: int
+    actor: int
+
+    @classmethod
+    def parse(cls, name: str) -> ClipName | None:
+        """Read a file's name, without folder and ending; None if it is no clip's."""
+        if CLIP_NAME.fullmatch(name) is None:
+            return None
+        parsed = cls(*map(int, name.split('-')))
+        return parsed if 1 <= parsed.emotion <= len(EMOTIONS) else None
+
+    @property
+    def stem(self) -> str:
+        """The name, without folder and ending."""
+        return '-'.join(f'{field:02d}' for field in self)
+
+
+class Preparation(NamedTuple):
+    """What a preparation did.
+
+    Attributes:
+        prepared: Clips decoded now.
+        resumed: Clips that were done before.
+        broken: By the name of the clip, why it could not be decoded.
+        samples: Clips listed in the CSV file of each split.
+        audio_mean: Mean of the training clips' coefficients.
+        audio_std: Their standard deviation.
+    """
+
+    prepared: int
+    resumed: int
+    broken: dict[str, str]
+    samples: dict[str, int]
+    audio_mean: float
+    audio_std: float
+
+
+def prepare_ravdess(
+    clips: str | Path,
+    out: str | Path,
+    split: str = 'clip',
+    image_size: Sequence[int] = (112, 224),
+    seconds: float = 4.0,
+    rate: int = 22050,
+    seed: int = 0,
+    workers: int = 1,
+    log: Callable[[str], None] = print,
+) -> Preparation:
+    """Decode all clips and write the prepared form.
+
+    Args:
+        clips: Folder with the clips (mp4), at any depth.
+        out: Folder of the prepared data; may hold what an earlier call has finished.
+        split: ``'clip'`` deals the clips of each emotion out at random, 70 % for training, 15 % for
+            validation, 15 % for testing; ``'actor'`` does so with whole actors, who are then
+            strangers in validation and test; otherwise a folder with ``train.txt``, ``val.txt`` and
+            ``test.txt``, each with a clip's name a line. The paper does not state its split.
+        image_size: Rows and columns of the frames.
+        seconds: Length of the sound: the middle of longer clips, silence around shorter ones.
+        rate: Samples a second the sound is brought to.
+        seed: Of the split.
+        workers: Processes.
+        log: Receives what is being done.
+
+    Returns:
+        Counts, broken clips, and mean and deviation of the coefficients.
+
+    Raises:
+        CibaError: There are no clips, none can be decoded, a split is empty or lists unknown clips,
+            or the folder holds data prepared with other settings.
+    """
+    sources = find_clips(clips)
+    folder = Path(out)
+    # Told before hours are spent on decoding.
+    assigned = assign_splits(sources, split, seed)
+    _require_same_settings(
+        folder, {'image_size': list(image_size), 'seconds': seconds, 'rate': rate}
+    )
+    waiting = [path for name, path in sources.items() if not _is_done(folder, name)]
+    log(f'{len(sources)} clips in {clips}, {len(sources) - len(waiting)} of them done before.')
+    work = partial(
+        _prepare_clip, folder=folder, image_size=tuple(image_size), seconds=seconds, rate=rate
+    )
+    reasons = track(_run(work, waiting, workers), 'Decoding', total=len(waiting))
+    broken = {path.stem: reason for path, reason in zip(waiting, reasons) if reason}
+    _write_broken(folder, broken)
+    return _finish(folder, sources, assigned, len(waiting) - len(broken), broken)
+
+
+def find_clips(folder: str | Path) -> dict[ClipName, Path]:
+    """Look for the clips of speech with sound and picture.
+
+    Args:
+        folder: Searched at any depth.
+
+    Returns:
+        Files by their clips' names, in the order of the names.
+
+    Raises:
+        CibaError: There is no such folder, it has no such clips, or one twice.
+    """
+    if not Path(folder).is_dir():
+        raise CibaError(f'{folder}: there is no such folder of clips.')
+    found: dict[ClipName, Path] = {}
+    for path in sorted(Path(folder).rglob('*.mp4')):
+        name = ClipName.parse(path.stem)
+        if name is None or (name.modality, name.channel) != (1, 1):
+            continue
+        if name in found:
+            raise CibaError(f'{path} is there twice, also as {found[name]}. Remove one of them.')
+        found[name] = path
+    if not found:
+        raise CibaError(
+            f'{folder}: no clips of speech with sound and picture in it. Their names are '
+            '01-01-EE-II-SS-RR-AA.mp4, of seven two-digit fields (Video_Speech_Actor_*.zip).'
+        )
+    return dict(sorted(found.items()))
+
+
+def assign_splits(
+    names: Sequence[ClipName] | dict[ClipName, Path], split: str, seed: int
+) -> dict[str, list[ClipName]]:
+    """Deal clips out to training, validation and test.
+
+    Args:
+        names: The clips.
+        split: See :func:`prepare_ravdess`.
+        seed: Of the random splits.
+
+    Returns:
+        Clips of ``train``, ``val`` and ``test``, in the order of their names.
+
+    Raises:
+        CibaError: A split would be empty, or a list is missing or names an unknown clip.
+    """
+    names = sorted(names)
+    if split not in SPLITS:
+        return _read_lists(Path(split), names)
+    generator = random.Random(seed)
+    assigned: dict[str, list[ClipName]] = {part: [] for part in CSV_FILES}
+    # By clip, every emotion is dealt out by itself; by actor, all actors at once.
+    groups: dict[int, list[int] | list[ClipName]] = {}
+    if split == 'actor':
+        groups[0] = sorted({name.actor for name in names})
+    else:
+        for name in names:
+            groups.setdefault(name.emotion, []).append(name)
+    for group in groups.values():
+        generator.shuffle(group)
+        held_out = max(1, round(0.15 * len(group)))
+        dealt = {
+            'test': group[:held_out],
+            'val': group[held_out : 2 * held_out],
+            'train': group[2 * held_out :],
+        }
+        for part, members in dealt.items():
+            chosen = set(members)
+            assigned[part] += [
+                name for name in names if (name.actor if split == 'actor' else name) in chosen
+            ]
+    for part, members in assigned.items():
+        if not members:
+            raise CibaError(
+                f'split {split!r} leaves nothing for {part}: {len(names)} clips of '
+                f'{len({name.actor for name in names})} actors are too few.'
+            )
+    return {part: sorted(members) for part, members in assigned.items()}
+
+
+def _read_lists(folder: Path, names: Sequence[ClipName]) -> dict[str, list[ClipName]]:
+    known = set(names)
+    seen: dict[ClipName, str] = {}
+    assigned: dict[str, list[ClipName]] = {}
+    for part in CSV_FILES:
+        path = folder / f'{part}.txt'
+        if not path.is_file():
+            raise CibaError(
+                f'split is {str(folder)!r}: it must be {" or ".join(map(repr, SPLITS))}, or a '
+                f'folder with lists of clips; there is no {path}.'
+            )
+        assigned[part] = []
+        for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+            if not line.strip():
+                continue
+            name = ClipName.parse(Path(line.strip()).stem)
+            if name not in known:
+                raise CibaError(f'{path}, row {number}: there is no clip {line.strip()!r}.')
+            if name in seen:
+                raise CibaError(
+                    f'{path}, row {number}: {line.strip()!r} is listed before, in {seen[name]}.'
+                )
+            seen[name] = f'{part}.txt'
+            assigned[part].append(name)
+        if not assigned[part]:
+            raise CibaError(f'{path}: lists no clips.')
+    return assigned
+
+
+def read_sound(path: str | Path, rate: int) -> np.ndarray:
+    """Decode the sound of a clip.
+
+    Args:
+        path: The clip.
+        rate: Samples a second it is brought to.
+
+    Returns:
+        (samples,), float32, one channel, full scale at one.
+
+    Raises:
+        CibaError: The clip has no sound.
+        av.FFmpegError: It cannot be decoded.
+    """
+    parts = []
+    with av.open(str(path)) as clip:
+        if not clip.streams.audio:
+            raise CibaError('there is no sound in it')
+        resampler = av.AudioResampler(format='fltp', layout='mono', rate=rate)
+        for frame in clip.decode(audio=0):
+            parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+        if parts:
+            parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
+    if not parts:
+        raise CibaError('there is no sound in it')
+    return np.concatenate(parts)
+
+
+def read_middle_frame(path: str | Path) -> Image.Image:
+    """Decode the frame in the middle of a clip.
+
+    Args:
+        path: The clip.
+
+    Returns:
+        The frame, RGB; the last one where the clip ends before its middle.
+
+    Raises:
+        CibaError: The clip has no picture.
+        av.FFmpegError: It cannot be decoded.
+    """
+    with av.open(str(path)) as clip:
+        if not clip.streams.video:
+            raise CibaError('there is no picture in it')
+        middle = (clip.duration or 0) // 2
+        # To the key frame before it.
+        clip.seek(middle)
+        latest = None
+        for frame in clip.decode(video=0):
+            latest = frame
+            if frame.time is not None and frame.time * av.time_base >= middle:
+                break
+    if latest is None:
+        raise CibaError('there is no picture in it')
+    return latest.to_image()
+
+
+def crop_and_resize(image: Image.Image, size: Sequence[int]) -> Image.Image:
+    """Cut the middle of an image to the wanted proportions, then resize it.
+
+    Args:
+        image: The image.
+        size: Rows and columns wanted.
+
+    Returns:
+        The new image.
+    """
+    rows, columns = size
+    scale = min(image.width / columns, image.height / rows)
+    left = (image.width - scale * columns) / 2
+    top = (image.height - scale * rows) / 2
+    box = (left, top, image.width - left, image.height - top)
+    return image.resize((columns, rows), Image.BILINEAR, box)
+
+
+def cut_or_pad(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """Bring a sound to a length: its middle, or silence on both sides.
+
+    Args:
+        waveform: (any number of samples,).
+        samples: Wanted length.
+
+    Returns:
+        (samples,), same dtype.
+    """
+    missing = samples - len(waveform)
+    if missing <= 0:
+        return waveform[-missing // 2 : -missing // 2 + samples]
+    return np.pad(waveform, (missing // 2, missing - missing // 2))
+
+
+def write_prepared_clip(folder: Path, stem: str, feature: np.ndarray, image: Image.Image) -> None:
+    """Write both files of a clip, each under its final name when it is whole.
+
+    Args:
+        folder: Of the prepared data, its subfolders there.
+        stem: Name of the files, without ending.
+        feature: Coefficients by frames.
+        image: The frame.
+    """
+    content = io.BytesIO()
+    np.save(content, feature)
+    _write(_audio_file(folder, stem), content.getvalue())
+    content = io.BytesIO()
+    image.save(content, 'PNG')
+    _write(_image_file(folder, stem), content.getvalue())
+
+
+def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
+    """Write the CSV file of a split.
+
+    Args:
+        path: The file.
+        samples: Name of the files without ending, and label, of each sample.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(_HEADING)
+    writer.writerows((f'{stem}.npy', f'{stem}.png', label) for stem, label in samples)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, text.getvalue().encode())
+
+
+def measure_features(folder: Path, stems: Sequence[str]) -> tuple[float, float]:
+    """Mean and deviation of all coefficients of some clips, for the data set's normalisation.
+
+    Args:
+        folder: Of the prepared data.
+        stems: Names of the files, without ending.
+
+    Returns:
+        Mean and standard deviation.
+    """
+    count, first, second = 0, 0.0, 0.0
+    for stem in stems:
+        values = np.load(_audio_file(folder, stem)).astype(np.float64)
+        count += values.size
+        first += values.sum()
+        second += np.square(values).sum()
+    mean = first / count
+    return float(mean), float(np.sqrt(second / count - mean**2))
+
+
+def make_folders(folder: Path) -> None:
+    """Make the folders of the prepared form."""
+    for name in ('aud_features', 'vid_features'):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+
+
+def _prepare_clip(
+    path: Path, folder: Path, image_size: tuple[int, int], seconds: float, rate: int
+) -> str:
+    """Decode one clip and write its files; returns why it could not, or nothing."""
+    try:
+        waveform = cut_or_pad(read_sound(path, rate), round(seconds * rate))
+        image = crop_and_resize(read_middle_frame(path), image_size)
+    except (av.FFmpegError, CibaError) as error:
+        return str(error)
+    write_prepared_clip(folder, path.stem, cepstral_coefficients(waveform, rate), image)
+    return ''
+
+
+def _run(work: Callable[[Path], str], paths: Sequence[Path], workers: int) -> Iterator[str]:
+    if workers <= 1:
+        yield from map(work, paths)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(work, paths, chunksize=4)
+
+
+def _finish(
+    folder: Path,
+    sources: dict[ClipName, Path],
+    assigned: dict[str, list[ClipName]],
+    prepared: int,
+    broken: dict[str, str],
+) -> Preparation:
+    """Write the CSV files of the clips that are whole, and measure the training clips."""
+    usable = {
+        part: [name for name in members if name.stem not in broken]
+        for part, members in assigned.items()
+    }
+    for part, members in usable.items():
+        if not members:
+            raise CibaError(
+                f'no clip of {part} could be decoded; {folder / BROKEN_FILE} lists why.'
+            )
+        write_split(folder / CSV_FILES[part], [(name.stem, name.emotion - 1) for name in members])
+    mean, deviation = measure_features(folder, [name.stem for name in usable['train']])
+    return Preparation(
+        prepared,
+        len(sources) - prepared - len(broken),
+        broken,
+        {part: len(members) for part, members in usable.items()},
+        mean,
+        deviation,
+    )
+
+
+def _require_same_settings(folder: Path, settings: dict) -> None:
+    path = folder / SETTINGS_FILE
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding='utf-8'))
+        changed = [name for name in settings if earlier.get(name) != settings[name]]
+        if changed:
+            differences = ', '.join(
+                f'{name} {earlier.get(name)} there, {settings[name]} now' for name in changed
+            )
+            raise CibaError(
+                f'{folder} holds clips prepared with other settings: {differences}. Prepare into '
+                'another folder, or remove this one.'
+            )
+    make_folders(folder)
+    _write(path, (json.dumps(settings, indent=1) + '\n').encode())
+
+
+def _write_broken(folder: Path, broken: dict[str, str]) -> None:
+    lines = [f'{name}\t{" ".join(reason.split())}\n' for name, reason in sorted(broken.items())]
+    _write(folder / BROKEN_FILE, ''.join(lines).encode())
+
+
+def _audio_file(folder: Path, stem: str) -> Path:
+    return folder / 'aud_features' / f'{stem}.npy'
+
+
+def _image_file(folder: Path, stem: str) -> Path:
+    return folder / 'vid_features' / f'{stem}.png'
+
+
+def _is_done(folder: Path, name: ClipName) -> bool:
+    return _audio_file(folder, name.stem).is_file() and _image_file(folder, name.stem).is_file()
+
+
+def _write(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(f'.{path.name}.partial')
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)

@@ -1,0 +1,304 @@
+"""A stand-in for RAVDESS: drawn faces and chords whose expression tells the emotion.
+
+A face has eight movable parts and a chord eight tones; the position of each part and the loudness
+of each tone is one latent number. Some latents are common to face and chord, the others belong to
+one of them. All have a mean for each emotion and scatter around it, so that either modality tells
+the emotion in part, and the share of common latents is the dial for the modality gap.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Mapping, Sequence
+
+import av
+import numpy as np
+from PIL import Image
+
+from ...errors import CibaError
+from .audio_features import cepstral_coefficients
+from .dataset import EMOTIONS
+from .preparation import (
+    CSV_FILES,
+    ClipName,
+    make_folders,
+    measure_features,
+    write_prepared_clip,
+    write_split,
+)
+
+LATENTS = 8
+RATE = 22050
+_FRAMES_PER_SECOND = 10
+# Of a chord: from the lowest tone to the highest in Hz, and how far its latents reach.
+_TONES = (220.0, 5000.0)
+_LOUDNESS_DECIBELS = 15.0
+_NOISE = 1e-3
+
+
+class ExpressionModel:
+    """What all clips of a stand-in have in common: emotions' means, and how actors look and sound.
+
+    Args:
+        seed: Of the means.
+        shared: Share of the latents that face and chord have in common, 0 to 1.
+        separation: Standard deviation of the emotions' means, in units of the scatter around them.
+
+    Raises:
+        CibaError: The share is outside its range.
+    """
+
+    def __init__(self, seed: int, shared: float, separation: float = 1.0) -> None:
+        if not 0 <= shared <= 1:
+            raise CibaError(f'shared is {shared}; it must be from 0 to 1.')
+        self.seed = seed
+        self.common = round(shared * LATENTS)
+        # Common ones, and those of each modality; of the latter, the last are used.
+        shape = (3, len(EMOTIONS), LATENTS)
+        self.means = separation * np.random.default_rng((seed, 0)).standard_normal(shape)
+
+    def draw(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw the latents of a clip.
+
+        Args:
+            label: Emotion, 0 to 7.
+            generator: Source of the scatter.
+
+        Returns:
+            Latents of the chord and of the face, (8,) each, between -1 and 1; the first
+            ``common`` of them are the same.
+        """
+        drawn = self.means[:, label] + generator.standard_normal((3, LATENTS))
+        general, audio, image = np.tanh(0.5 * drawn)
+        return tuple(
+            np.concatenate((general[: self.common], specific[self.common :]))
+            for specific in (audio, image)
+        )
+
+    def actor(self, number: int) -> np.random.Generator:
+        """The generator of an actor's looks and voice, the same each time."""
+        return np.random.default_rng((self.seed, 1, number))
+
+    def clip(self, *key: int) -> np.random.Generator:
+        """The generator of everything that is particular to a clip."""
+        return np.random.default_rng((self.seed, 2, *key))
+
+
+def draw_face(
+    latents: np.ndarray, size: Sequence[int], actor: np.random.Generator, clip: np.random.Generator
+) -> np.ndarray:
+    """Draw a face.
+
+    Args:
+        latents: (8,), -1 to 1: curve, opening and width of the mouth, height and slope of the
+            brows, opening of the eyes, direction of the gaze, colour of the cheeks.
+        size: Rows and columns.
+        actor: Of the actor's looks.
+        clip: Of position, light and noise.
+
+    Returns:
+        (rows, columns, 3), uint8, RGB.
+    """
+    curve, opening, mouth_width, brow_height, brow_slope, eye_opening, gaze, flush = latents
+    rows, columns = size
+    background, skin = actor.uniform(40, 120, 3), actor.uniform((150, 110, 90), (240, 200, 180))
+    head_width = actor.uniform(0.6, 0.75)
+    shift_x, shift_y = clip.uniform(-0.06, 0.06, 2)
+    light = clip.uniform(0.85, 1.1)
+    # One unit is half the height; rows downwards.
+    y, x = np.mgrid[:rows, :columns]
+    x = (x + 0.5 - columns / 2) / (rows / 2) - shift_x
+    y = (y + 0.5 - rows / 2) / (rows / 2) - shift_y
+    edge = 3.0 / rows
+    picture = np.broadcast_to(background, (rows, columns, 3)).copy()
+
+    def paint(inside: np.ndarray, colour: Sequence[float]) -> None:
+        """Colours where ``inside`` is positive, softly over an edge."""
+        cover = np.clip(inside / edge, 0, 1)[..., None]
+        picture[:] = picture * (1 - cover) + np.asarray(colour) * cover
+
+    paint((1 - np.hypot(x / head_width, y / 0.9)) * head_width, skin)
+    for side in (-1, 1):
+        eye_x, eye_y = x - side * 0.3, y + 0.2
+        height = 0.1 + 0.07 * eye_opening
+        cheek = skin + np.array((50, -40, -40)) * flush
+        paint(0.13 - np.hypot(eye_x, y - 0.15), cheek)
+        paint((1 - np.hypot(eye_x / 0.14, eye_y / height)) * height, (250, 250, 250))
+        paint(0.06 - np.hypot(eye_x - 0.07 * gaze, eye_y * 0.06 / height), (30, 30, 40))
+        brow = y + 0.45 + 0.12 * brow_height + side * brow_slope * 0.5 * eye_x
+        paint(np.minimum(0.035 - np.abs(brow), 0.17 - np.abs(eye_x)), (50, 35, 25))
+    width = 0.3 + 0.1 * mouth_width
+    mouth = y - 0.48 + curve * 0.15 * ((x / width) ** 2 - 0.5)
+    paint(
+        np.minimum(0.07 + 0.05 * opening - np.abs(mouth), width - np.abs(x)),
+        (150, 30, 40),
+    )
+    picture = picture * light + clip.normal(0, 4, picture.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def play_chord(
+    latents: np.ndarray,
+    seconds: float,
+    actor: np.random.Generator,
+    clip: np.random.Generator,
+    rate: int = RATE,
+) -> np.ndarray:
+    """Play a chord.
+
+    Args:
+        latents: (8,), -1 to 1: loudness of its tones from the lowest.
+        seconds: Length.
+        actor: Of the voice, which shifts all tones a little.
+        clip: Of phases and noise.
+        rate: Samples a second.
+
+    Returns:
+        (samples,), float32, between -1 and 1.
+    """
+    time = np.arange(round(seconds * rate)) / rate
+    pitch = 2.0 ** actor.uniform(-0.1, 0.1)
+    frequencies = pitch * np.geomspace(*_TONES, LATENTS)
+    amplitudes = 0.03 * 10 ** (_LOUDNESS_DECIBELS * latents / 20)
+    phases = clip.uniform(0, 2 * np.pi, LATENTS)
+    tones = np.sin(2 * np.pi * frequencies[:, None] * time + phases[:, None])
+    fade = np.minimum(1, 8 * np.minimum(time, time[-1] - time) / seconds)
+    sound = fade * (amplitudes @ tones) + _NOISE * clip.standard_normal(len(time))
+    return np.clip(sound, -1, 1).astype(np.float32)
+
+
+def write_stand_in(
+    folder: str | Path,
+    seed: int = 0,
+    shared: float = 0.5,
+    actors: int = 6,
+    clips_per_emotion: int = 1,
+    frame_size: Sequence[int] = (96, 160),
+    seconds: float = 1.0,
+) -> list[Path]:
+    """Write raw clips under the names and in the folders that RAVDESS has.
+
+    Args:
+        folder: Where the actors' folders go.
+        seed: The same seed writes the same files, whatever was there.
+        shared: Share of the latents that face and chord have in common, 0 to 1.
+        actors: Actors, at most 24.
+        clips_per_emotion: Clips of each actor and emotion, at most 8.
+        frame_size: Rows and columns of the video, even numbers.
+        seconds: Length of the clips.
+
+    Returns:
+        The clips.
+
+    Raises:
+        CibaError: A value is outside its range.
+    """
+    if not (1 <= actors <= 24 and 1 <= clips_per_emotion <= 8):
+        raise CibaError('actors must be from 1 to 24 and clips_per_emotion from 1 to 8.')
+    model = ExpressionModel(seed, shared)
+    written = []
+    for actor in range(1, actors + 1):
+        actor_folder = Path(folder) / f'Actor_{actor:02d}'
+        actor_folder.mkdir(parents=True, exist_ok=True)
+        for label in range(len(EMOTIONS)):
+            for take in range(clips_per_emotion):
+                name = ClipName(
+                    modality=1,
+                    channel=1,
+                    emotion=label + 1,
+                    intensity=1 + take // 4,
+                    statement=1 + take // 2 % 2,
+                    repetition=1 + take % 2,
+                    actor=actor,
+                )
+                path = actor_folder / f'{name.stem}.mp4'
+                _write_clip(path, model, name, frame_size, seconds)
+                written.append(path)
+    return written
+
+
+def write_prepared_stand_in(
+    folder: str | Path,
+    samples: Mapping[str, int],
+    seed: int = 0,
+    shared: float = 0.5,
+    image_size: Sequence[int] = (28, 56),
+    seconds: float = 1.0,
+    actors: int = 24,
+) -> tuple[float, float]:
+    """Write the prepared form directly, without clips in between, for larger experiments.
+
+    Args:
+        folder: Of the prepared data.
+        samples: Number of samples of ``train``, ``val`` and ``test``.
+        seed: The same seed writes the same files.
+        shared: Share of the latents that face and chord have in common, 0 to 1.
+        image_size: Rows and columns of the frames.
+        seconds: Length of the sound.
+        actors: Who take turns, in all splits.
+
+    Returns:
+        Mean and standard deviation of the training samples' coefficients.
+
+    Raises:
+        CibaError: The share is outside its range.
+    """
+    root = Path(folder)
+    model = ExpressionModel(seed, shared)
+    make_folders(root)
+    for index, (part, csv_file) in enumerate(CSV_FILES.items()):
+        rows = []
+        for number in range(samples[part]):
+            label, actor = number % len(EMOTIONS), number // len(EMOTIONS) % actors
+            clip = model.clip(index, number)
+            audio, image = model.draw(label, clip)
+            chord = play_chord(audio, seconds, model.actor(actor), clip)
+            face = draw_face(image, image_size, model.actor(actor), clip)
+            stem = f'{part}_{number:06d}'
+            feature = cepstral_coefficients(chord, RATE)
+            write_prepared_clip(root, stem, feature, Image.fromarray(face))
+            rows.append((stem, label))
+        write_split(root / csv_file, rows)
+    return measure_features(root, [f'train_{number:06d}' for number in range(samples['train'])])
+
+
+def _write_clip(
+    path: Path, model: ExpressionModel, name: ClipName, frame_size: Sequence[int], seconds: float
+) -> None:
+    clip = model.clip(*name)
+    audio, image = model.draw(name.emotion - 1, clip)
+    chord = play_chord(audio, seconds, model.actor(name.actor), clip)
+    look = int(clip.integers(2**32))
+    unfinished = path.with_name(f'.{path.name}.partial')
+    with av.open(str(unfinished), 'w', format='mp4') as container:
+        video = container.add_stream('mpeg4', rate=_FRAMES_PER_SECOND)
+        video.height, video.width = frame_size
+        video.pix_fmt = 'yuv420p'
+        video.bit_rate = 1_000_000
+        # With several threads the encoder's decisions are not always the same.
+        video.codec_context.thread_count = 1
+        sound = container.add_stream('aac', rate=RATE, layout='mono')
+        count = round(seconds * _FRAMES_PER_SECOND)
+        for number in range(count):
+            # From a face at rest to the full expression, which the middle half of the clip shows.
+            strength = min(1.0, 4 * min(number + 1, count - number) / count)
+            picture = draw_face(
+                strength * image,
+                frame_size,
+                model.actor(name.actor),
+                np.random.default_rng(look),
+            )
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')))
+        container.mux(video.encode(None))
+        block = sound.codec_context.frame_size or len(chord)
+        for start in range(0, len(chord), block):
+            frame = av.AudioFrame.from_ndarray(
+                chord[None, start : start + block], format='fltp', layout='mono'
+            )
+            frame.sample_rate = RATE
+            frame.pts = start
+            frame.time_base = Fraction(1, RATE)
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    unfinished.replace(path)

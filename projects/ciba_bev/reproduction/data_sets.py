@@ -1,0 +1,124 @@
+"""Where each data set comes from, what is there, and the stand-ins of the demo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+from ..errors import CibaError
+from ..runner.step_runner import Step
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a user needs to know to get a data set.
+
+    Attributes:
+        prefix: Of the names of its configs.
+        file: A file that is there once it is prepared, in the project's folder.
+        remedy: What to download, where it goes, how it is prepared, and what it costs in disk.
+        stand_in: Files that its stand-in consists of at least; empty if it has none.
+        stand_in_command: What makes the stand-in, for the Python interpreter.
+        demo: Overrides of its configs that make a short training on the stand-in.
+    """
+
+    prefix: str
+    file: str
+    remedy: str
+    stand_in: tuple[str, ...] = ()
+    stand_in_command: tuple[str, ...] = ()
+    demo: tuple[str, ...] = ()
+
+    @property
+    def has_stand_in(self) -> bool:
+        """Whether the project can make one."""
+        return bool(self.stand_in)
+
+    def stand_in_step(self, root: Path) -> Step:
+        """The step that makes the stand-in.
+
+        Args:
+            root: The folder whose ``data`` it goes to.
+        """
+        return Step(
+            f'stand_in_{self.prefix}',
+            f'Make a stand-in for {self.prefix}',
+            list(self.stand_in_command),
+            [root / file for file in self.stand_in],
+        )
+
+
+DATA_SETS = {
+    'ravdess': DataSet(
+        'ravdess',
+        'data/ravdess/data_file/spa_dl.csv',
+        'Download the speech clips of RAVDESS (Video_Speech_Actor_01.zip to _24.zip from '
+        'https://zenodo.org/records/1188976, about 13 GB, 12 GB unpacked) and prepare them with\n'
+        'python tools/prepare_ravdess.py CLIPS --out data/ravdess\n'
+        'or put the prepared files there (aud_features, vid_features, data_file).',
+        ('data/ravdess/data_file/spa_dl.csv',),
+    ),
+    'mm_imdb': DataSet(
+        'mm_imdb',
+        'data/mm_imdb/multimodal_imdb.hdf5',
+        'Download multimodal_imdb.hdf5 of MM-IMDB (about 10 GB, see '
+        'https://github.com/johnarevalo/gmu-mmimdb) to data/mm_imdb/.',
+        ('data/mm_imdb/multimodal_imdb.hdf5',),
+    ),
+    'vgg_sound': DataSet(
+        'vgg_sound',
+        'data/vgg_sound/prepared.csv',
+        'Download the clips of the 100-class split of VGG-Sound and prepare them with\n'
+        'python tools/prepare_vgg_sound.py CLIPS --out data/vgg_sound',
+    ),
+}
+NUSCENES = DataSet(
+    'nuscenes',
+    'data/nuscenes/nuscenes_infos_train.pkl',
+    'Download nuScenes v1.0-trainval (about 300 GB unpacked) to data/nuscenes and run\n'
+    'python tools/create_data.py --root-path data/nuscenes --version v1.0-trainval\n'
+    'See data/README.md.',
+)
+
+
+def require_data(root: Path, configs: Sequence[str | None]) -> None:
+    """Refuse to begin without the data that the configs read.
+
+    Args:
+        root: The project's folder.
+        configs: Paths of configs; None for steps without one.
+
+    Raises:
+        CibaError: Data are missing; the message says how to get them.
+    """
+    names = {Path(config).stem for config in configs if config}
+    for name in sorted(names):
+        if name.startswith('synthetic'):
+            continue
+        data_set = next((data for key, data in DATA_SETS.items() if name.startswith(key)), NUSCENES)
+        if not (root / data_set.file).is_file():
+            raise CibaError(f'{name} needs {data_set.file}, which is not there. {data_set.remedy}')
+
+
+def demo_options() -> dict[str, list[str]]:
+    """Overrides of the configs, by prefix, that make short trainings on stand-ins."""
+    return {name: list(data.demo) for name, data in DATA_SETS.items() if data.has_stand_in}
+
+
+def make_demo_root(root: Path, folder: Path) -> Path:
+    """A folder laid out like the project, whose ``data`` are the stand-ins.
+
+    Args:
+        root: The project's folder.
+        folder: Where it goes.
+
+    Returns:
+        The folder, with ``configs`` and ``tools`` that are the project's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ('configs', 'tools'):
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to(root / name, target_is_directory=True)
+    return folder

@@ -1,0 +1,39 @@
+"""CIBA: mmdet3d's CenterPoint on voxels into our BEVFormer."""
+
+_base_ = ['bevformer.py']
+
+train_pipeline = [
+    {{_base_.load_points}},
+    {{_base_.load_float_images}},
+    {{_base_.load_boxes}},
+    dict(type='ObjectRangeFilter', point_cloud_range={{_base_.bev_range}}),
+    dict(type='ObjectNameFilter', classes={{_base_.class_names}}),
+    dict(
+        type='Pack3DDetInputs',
+        keys=['points', 'img', 'gt_bboxes_3d', 'gt_labels_3d'],
+        meta_keys={{_base_.pack_meta_keys}},
+    ),
+]
+bev_extent = [-40, -40, 40, 40]
+model = dict(
+    _delete_=True,
+    type='ciba_bev.Distiller',
+    student={{_base_.model}},
+    student_inputs=['img'],
+    student_tap=dict(
+        module='pts_bbox_head', source='input', layout='tokens', grid=[20, 20], extent=bev_extent
+    ),
+    teacher=dict(
+        config='{{ fileDirname }}/centerpoint_voxel.py',
+        checkpoint='work_dirs/centerpoint_voxel.pth',
+        inputs=['points'],
+        tap=dict(module='pts_neck', index=0, extent=[-51.2, -51.2, 51.2, 51.2]),
+    ),
+    bottleneck=dict(
+        config='{{ fileDirname }}/bottleneck_centerpoint_voxel_bevformer.py',
+        checkpoint='work_dirs/bottleneck_centerpoint_voxel_bevformer/epoch_1.pth',
+        size=4,
+    ),
+)
+both_sensors = dict(use_lidar=True, use_camera=True)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline, modality=both_sensors))

@@ -1,0 +1,102 @@
+"""Pairs of models that know nothing of distillation, joined by config files of a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.registry import MODELS as MMENGINE_MODELS
+
+from ciba_bev.runner import training
+
+CONFIGS = Path(__file__).with_name('configs')
+PLUGIN = Path(__file__).with_name('plugin')
+# Name of the pair to its student and the metric that the student is scored by.
+PAIRS = {
+    'centerpoint_pillar_bevformer': ('bevformer', 'NDS'),
+    'centerpoint_voxel_bevformer': ('bevformer', 'NDS'),
+    'object_dgcnn_lift_splat': ('lift_splat', 'NDS'),
+    'camera_lidar_bevformer': ('bevformer', 'NDS'),
+    'sound_picture': ('picture_classifier', 'accuracy'),
+}
+MOST_LINES = 40
+H = 4
+
+
+def needs_sparse_convolution(name: str) -> bool:
+    return 'voxel' in name
+
+
+def build(name: str) -> torch.nn.Module:
+    """The model of a config of this folder, with random weights that follow from its name."""
+    cfg = Config.fromfile(str(CONFIGS / f'{name}.py'))
+    torch.manual_seed(len(name))
+    with MMENGINE_MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
+        return registry.build(cfg.model)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, simulated_nuscenes):
+    """A folder as a user would work in, with the tiny data where the configs look for it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'simulated').symlink_to(simulated_nuscenes)
+    (tmp_path / 'work_dirs').mkdir()
+    return tmp_path
+
+
+def save_weights(*names: str) -> None:
+    for name in names:
+        torch.save({'state_dict': build(name).state_dict()}, f'work_dirs/{name}.pth')
+
+
+def train(config: str, *options: str) -> dict[str, float]:
+    """Run tools/train.py's body within this process; the last value of everything it logged."""
+    cfg = training.read_config(training.parse_arguments([str(CONFIGS / f'{config}.py'), *options]))
+    cfg.experiment_name = f'{config}_{Path.cwd().name}'
+    training.train(cfg)
+    scalars = MessageHub.get_current_instance().log_scalars
+    return {name: float(history.current()) for name, history in scalars.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('pair', PAIRS)
+def test_pair_trains_and_evaluates(pair, workplace):
+    """Algorithm 1, then Algorithm 2 with the student scored, each in one short epoch."""
+    if needs_sparse_convolution(pair):
+        pytest.importorskip('spconv', reason='sparse convolutions on a CPU need spconv')
+    student, metric = PAIRS[pair]
+    teacher = Config.fromfile(str(CONFIGS / f'ciba_{pair}.py')).model.teacher
+    save_weights(Path(teacher.config).stem, student)
+
+    values = train(f'bottleneck_{pair}')
+    for size in (2, H):
+        assert values[f'train/h{size}.loss_generation'] > 0
+
+    values = train(f'ciba_{pair}')
+    assert values['train/loss_distillation'] > 0
+    (score,) = (value for name, value in values.items() if name.endswith(f'/{metric}'))
+    assert 0 <= score <= 1
+    # What is left is the plain student, by its own names.
+    (checkpoint,) = Path('work_dirs', f'ciba_{pair}').glob('epoch_*.pth')
+    weights = torch.load(checkpoint, weights_only=False)['state_dict']
+    build(student).load_state_dict(weights)
+
+
+def test_pair_configs_are_short():
+    """Beyond the two model configs, no config of a pair takes more than forty lines."""
+    files = [*CONFIGS.glob('ciba_*.py'), *CONFIGS.glob('bottleneck_*.py')]
+    assert len(files) == 2 * len(PAIRS)
+    for file in files:
+        assert len(file.read_text().splitlines()) <= MOST_LINES, file.name
+
+
+def test_plugins_know_nothing_of_distillation():
+    sources = list(PLUGIN.rglob('*.py'))
+    assert sources
+    for source in sources:
+        assert 'ciba' not in source.read_text(), source

@@ -1,0 +1,52 @@
+"""Makes a small stand-in for a data set, in the form in which users have the real one.
+
+Examples:
+    python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips
+    python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips --shared 0.25 --seed 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from ciba_bev.errors import CibaError
+
+# Each has a module stand_in with a function write_stand_in(folder, seed, shared).
+DATA_SETS = ('ravdess', 'mm_imdb', 'vgg_sound')
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line.
+
+    Returns:
+        The arguments.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('data_set', choices=DATA_SETS)
+    parser.add_argument('--out', required=True, help='folder to write to')
+    parser.add_argument('--seed', type=int, default=0, help='same seed, same files (%(default)s)')
+    parser.add_argument(
+        '--shared',
+        type=float,
+        default=0.5,
+        help='share of the information that both modalities have, 0 to 1 (%(default)s)',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Makes the stand-in."""
+    args = parse_args()
+    # Looked for now, because each needs other packages.
+    module = importlib.import_module(f'ciba_bev.classification.{args.data_set}.stand_in')
+    try:
+        module.write_stand_in(args.out, seed=args.seed, shared=args.shared)
+    except CibaError as error:
+        sys.exit(f'Error: {error}')
+    print(f'The stand-in for {args.data_set} is in {args.out}.')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,83 @@
+"""Prepares RAVDESS for training from its raw clips (see data/README.md).
+
+Examples:
+    python tools/prepare_ravdess.py --clips downloads/ravdess --out data/ravdess
+    python tools/prepare_ravdess.py --clips downloads/ravdess --out data/ravdess_actors \
+        --split actor
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from ciba_bev.classification.ravdess.preparation import BROKEN_FILE, prepare_ravdess
+from ciba_bev.errors import CibaError
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line.
+
+    Returns:
+        The arguments.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--clips', required=True, help='folder with the mp4 clips, at any depth')
+    parser.add_argument('--out', required=True, help='folder of the prepared data')
+    parser.add_argument(
+        '--split',
+        default='clip',
+        help="'clip': clips at random; 'actor': whole actors, the stricter test; or a folder with "
+        'train.txt, val.txt and test.txt, a clip a line (%(default)s)',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of the split (%(default)s)')
+    parser.add_argument(
+        '--image-size',
+        type=int,
+        nargs=2,
+        metavar=('ROWS', 'COLUMNS'),
+        default=(112, 224),
+        help='size of the frames (%(default)s)',
+    )
+    parser.add_argument(
+        '--seconds', type=float, default=4.0, help='length of the sound (%(default)s)'
+    )
+    parser.add_argument(
+        '--workers', type=int, default=os.cpu_count() or 1, help='processes (%(default)s)'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prepares the data and says what came of it."""
+    args = parse_args()
+    try:
+        result = prepare_ravdess(
+            args.clips,
+            args.out,
+            split=args.split,
+            image_size=args.image_size,
+            seconds=args.seconds,
+            seed=args.seed,
+            workers=args.workers,
+        )
+    except CibaError as error:
+        sys.exit(f'Error: {error}')
+    except KeyboardInterrupt:
+        sys.exit('\nStopped. The same command goes on from here.')
+    print(
+        f'{result.prepared} clips decoded, {result.resumed} done before, '
+        f'{len(result.broken)} broken'
+        + (f' (listed in {args.out}/{BROKEN_FILE}).' if result.broken else '.')
+    )
+    print(', '.join(f'{part}: {count}' for part, count in result.samples.items()) + ' samples.')
+    print(
+        f'Coefficients of the training clips: mean {result.audio_mean:.2f}, standard deviation '
+        f'{result.audio_std:.2f} (audio_mean and audio_std in '
+        'configs/_base_/classification/ravdess.py).'
+    )
+
+
+if __name__ == '__main__':
+    main()
