@@ -34,23 +34,15 @@ _FILE_NAME = re.compile(
     r'^(?:(?:configs|data|docs|projects|requirements|tests|tools)/[\w./-]+|\w+\.(?:py|sh|toml))$'
 )
 _MAIN_MODULE = re.compile(r"(?:from |')(ciba_bev[./][\w./]+?)(?: import main\b|\.py')")
+# Not kept in the repository: data and results, and what lies outside.
+_DATA_PATH = re.compile(r'(?<![\w/])(?:data|downloads|work_dirs|\.\.)/[\w./-]+')
 _CHECKPOINT = re.compile(r'^work_dirs/(\w+)/epoch_(\d+)\.pth$')
 _SHELLS = ('bash', 'sh', 'shell')
 _SEPARATORS = ('&&', '||', ';', '|', '&')
 # Of the shell and of other projects: looked at no further.
-_FOREIGN = ('cd', 'conda', 'cp', 'export', 'git', 'ln', 'ls', 'mim', 'mkdir', 'mv', 'pip', 'source')
-_FOREIGN += (
-    'tar',
-    'tensorboard',
-    'unset',
-    'unzip',
-    'wget',
-    'cat',
-    'echo',
-    'nvidia-smi',
-    'du',
-    'rm',
-)
+_FOREIGN = ('cat', 'cd', 'conda', 'cp', 'du', 'echo', 'export', 'git', 'ln', 'ls', 'mim', 'mkdir')
+_FOREIGN += ('mv', 'nvidia-smi', 'pip', 'rm', 'source', 'tar', 'tensorboard', 'unset', 'unzip')
+_FOREIGN += ('wget', 'xargs')
 # Those of them that change the environment or fetch something.
 _NOT_RUN = ('conda', 'git', 'mim', 'pip', 'source', 'tensorboard', 'unzip', 'tar', 'wget')
 _SET_UP = ('tools/setup.sh', 'tools/quickstart.sh', 'tools/test.sh')
@@ -398,33 +390,31 @@ def check_pages(root: Path = REPOSITORY) -> tuple[list[Command], list[Problem]]:
     return all_commands, problems
 
 
-def run_commands(
+def run_lines(
     root: Path, commands: Sequence[Command], seconds: float
 ) -> Iterator[tuple[Command, str, str]]:
-    """Execute commands in a scratch copy of the checkout, each once, in the order of the pages.
+    """Execute lines of the documentation in a scratch copy, each once, in the order of the pages.
 
     Args:
         root: The checkout.
-        commands: The commands.
-        seconds: How long each of them may take.
+        commands: All commands.
+        seconds: How long a line may take.
 
     Yields:
-        Command, verdict (``'ran'``, ``'failed'``, ``'not finished'`` or ``'not run'``), and the
-        reason or the end of its output.
+        First command of the line, verdict (``'ran'``, ``'failed'``, ``'not finished'`` or
+        ``'not run'``), and the reason or the end of its output.
     """
+    lines: dict[str, list[Command]] = {}
+    for command in commands:
+        lines.setdefault(command.text, []).append(command)
     with tempfile.TemporaryDirectory(prefix='ciba_docs_') as folder:
         scratch = Path(folder) / 'checkout'
         _copy_checkout(root, scratch)
-        seen = set()
-        for command in commands:
-            if command.words in seen:
-                continue
-            seen.add(command.words)
-            reason = _reason_not_to_run(scratch, command)
-            if reason:
-                yield command, 'not run', reason
-            else:
-                yield (command, *_run(scratch, command, seconds))
+        for text, parts in lines.items():
+            reasons = [_reason_not_to_run(scratch, command) for command in parts]
+            reason = next(filter(None, reasons), None)
+            verdict = ('not run', reason) if reason else _run(scratch, text, seconds)
+            yield (parts[0], *verdict)
 
 
 def _copy_checkout(root: Path, scratch: Path) -> None:
@@ -447,25 +437,25 @@ def _reason_not_to_run(scratch: Path, command: Command) -> str | None:
     if program in _NOT_RUN or (program, *words[:2]) == ('python', '-m', 'pip'):
         return 'changes the environment or fetches something'
     if any(word in _SET_UP for word in words):
-        return 'sets up an environment; the project is tested with it'
+        return 'makes an environment and runs for long'
     if any(word in _LAUNCHERS for word in words):
         return 'wants several GPUs'
-    if any(_is_placeholder(word) for word in words):
+    # What stands between blanks is code.
+    if any(_is_placeholder(word) for word in words if not re.search(r'\s', word)):
         return 'the reader fills something in'
-    inputs = [word for word in words if re.match(r'(data|work_dirs|\.\.)/', word)]
     outputs = {words[i + 1] for i, word in enumerate(words[:-1]) if word.startswith('--out')}
-    missing = [word for word in inputs if word not in outputs and not (scratch / word).exists()]
-    if missing:
+    inputs = [path for word in words if word not in outputs for path in _DATA_PATH.findall(word)]
+    missing = [path for path in inputs if not (scratch / path).exists()]
+    if missing and program != 'mkdir':
         return f'there is no {missing[0]} here'
     return None
 
 
-def _run(scratch: Path, command: Command, seconds: float) -> tuple[str, str]:
+def _run(scratch: Path, text: str, seconds: float) -> tuple[str, str]:
     environment = {**os.environ, 'PYTHONPATH': str(scratch / 'projects')}
-    environment.update(variable.split('=', 1) for variable in command.variables)
     environment['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{environment.get("PATH", "")}'
     process = subprocess.Popen(
-        list(command.words),
+        ['bash', '-c', text],
         cwd=scratch,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -497,7 +487,7 @@ def main() -> int:
         type=float,
         default=60.0,
         metavar='SECONDS',
-        help='longest time for one command with --run; one that takes longer is stopped and counts '
+        help='longest time for one line with --run; one that takes longer is stopped and counts '
         'as neither right nor wrong (%(default)g)',
     )
     arguments = parser.parse_args()
@@ -505,8 +495,8 @@ def main() -> int:
     os.chdir(REPOSITORY)
     commands, problems = check_pages()
     if arguments.run:
-        for command, verdict, text in run_commands(REPOSITORY, commands, arguments.time_limit):
-            print(f'{verdict}: {command.page}:{command.line}: {shlex.join(command.words)}: {text}')
+        for command, verdict, text in run_lines(REPOSITORY, commands, arguments.time_limit):
+            print(f'{verdict}: {command.page}:{command.line}: {command.text}: {text}')
             if verdict == 'failed':
                 problems.append(Problem(command.page, command.line, f'failed: {text}'))
     for problem in problems:

@@ -1,6 +1,7 @@
 """tools/check_docs.py: on documentation with known mistakes, and on the project's own."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,36 @@ def test_the_projects_own_documentation(check_docs, monkeypatch):
     assert [str(problem) for problem in problems] == []
     # It did look: the README alone has these.
     assert len(commands) > 15
+
+
+def test_the_model_index():
+    """Configs and numbers against the disk and the table of the method's page."""
+    yaml = pytest.importorskip('yaml')
+    (metafile,) = yaml.safe_load((PROJECT / 'model-index.yml').read_text())['Import']
+    content = yaml.safe_load((PROJECT / metafile).read_text())
+    collections = {collection['Name']: collection for collection in content['Collections']}
+    for collection in collections.values():
+        assert (PROJECT / collection['Code']['URL']).is_file()
+        assert (PROJECT / collection['README']).is_file()
+    numbers = {}
+    for model in content['Models']:
+        assert model['In Collection'] in collections
+        assert Path(model['Config']).stem == model['Name']
+        assert (PROJECT / model['Config']).is_file()
+        for result in model.get('Results', []):
+            numbers[model['Name']] = result['Metrics']['NDS (in the paper)']
+    table = (PROJECT / 'docs' / 'method.md').read_text()
+    rows = re.findall(r'^\| .* \| `(\w+)\.py` \| (\d+\.\d) \|$', table, re.M)
+    assert numbers == {name: float(value) for name, value in rows}
+    assert len(numbers) == 11
+
+
+def test_the_citation():
+    yaml = pytest.importorskip('yaml')
+    citation = yaml.safe_load((PROJECT / 'CITATION.cff').read_text())
+    assert f"version='{citation['version']}'" in (PROJECT / 'setup.py').read_text()
+    assert citation['license'] in (PROJECT / 'setup.py').read_text()
+    assert {'cff-version', 'message', 'title', 'authors'} <= set(citation)
 
 
 @pytest.mark.parametrize(
@@ -149,30 +180,26 @@ def test_a_script_without_a_parser_is_not_run(check_docs, checkout):
 
 def test_running(check_docs, checkout):
     subprocess.run(['git', 'init', '-q'], cwd=checkout, check=True)
-    (checkout / 'README.md').write_text(
-        in_block(
-            'python -c "print(42)"\n'
-            'python -c "raise SystemExit(3)"\n'
-            'python -c "import time; time.sleep(60)"\n'
-            'bash tools/dist_train.sh configs/student.py 8\n'
-            'python tools/test.py configs/student.py work_dirs/student/epoch_24.pth\n'
-            'pip install -e . --no-deps\n'
-            'python tools/train.py configs/student.py'
-        )
-    )
+    expected = {
+        'python -c "print(42)" | cat && echo done': 'ran',
+        'python -c "raise SystemExit(3)"': 'failed',
+        'python -c "import time; time.sleep(60)"': 'not finished',
+        'bash tools/dist_train.sh configs/student.py 8': 'not run',
+        'python tools/test.py configs/student.py work_dirs/student/epoch_24.pth': 'not run',
+        'python -c "open(\'data/a.json\')"': 'not run',
+        'python tools/train.py CONFIG': 'not run',
+        'pip install -e . --no-deps': 'not run',
+        'python tools/train.py configs/student.py': 'ran',
+        'ls tools/it_ran': 'ran',
+    }
+    (checkout / 'README.md').write_text(in_block('\n'.join(expected)))
     commands, problems = check_docs.check_pages(checkout)
     assert problems == []
-    results = list(check_docs.run_commands(checkout, commands, seconds=2.0))
-    assert [verdict for _, verdict, _ in results] == [
-        'ran',
-        'failed',
-        'not finished',
-        'not run',
-        'not run',
-        'not run',
-        'ran',
-    ]
-    assert results[0][2] == '42'
-    assert 'work_dirs/student/epoch_24.pth' in results[4][2]
+    results = list(check_docs.run_lines(checkout, commands, seconds=2.0))
+    assert {command.text: verdict for command, verdict, _ in results} == expected
+    reasons = [reason for _, _, reason in results]
+    assert reasons[0] == 'done'
+    assert 'work_dirs/student/epoch_24.pth' in reasons[4]
+    assert 'data/a.json' in reasons[5]
     # In the scratch copy, not here.
     assert not (checkout / 'tools' / 'it_ran').exists()

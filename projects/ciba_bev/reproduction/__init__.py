@@ -1,0 +1,1 @@
+"""Tables and figures of the paper: what they take, and how they are written."""

@@ -13,7 +13,7 @@ model = dict(
             max_num_points=12, max_voxels=[576, 576], voxel_size=cell, point_cloud_range=bounds
         ),
     ),
-    bounds=bounds,
+    point_cloud_range=bounds,
     bev_size=(24, 24),
     pts_voxel_encoder=dict(
         type='mmdet3d.PillarFeatureNet',
@@ -28,3 +28,12 @@ model = dict(
     ),
     pts_channels=8,
 )
+load_both = [
+    {{_base_.load_points}},
+    {{_base_.load_images}},
+    dict(type='Pack3DDetInputs', keys=['points', 'img'], meta_keys={{_base_.pack_meta_keys}}),
+]
+val_dataloader = dict(
+    dataset=dict(pipeline=load_both, modality=dict(use_lidar=True, use_camera=True))
+)
+test_dataloader = val_dataloader

@@ -2,8 +2,11 @@
 
 _base_ = ['lift_splat.py']
 
+load_four_features = dict(
+    type='LoadPointsFromFile', coord_type='LIDAR', load_dim=5, use_dim=4, backend_args=None
+)
 train_pipeline = [
-    {{_base_.load_points}},
+    load_four_features,
     {{_base_.load_float_images}},
     {{_base_.load_boxes}},
     dict(type='ObjectRangeFilter', point_cloud_range={{_base_.bounds}}),

@@ -4,7 +4,6 @@ _base_ = ['../../../configs/quickstart_bevformer.py']
 custom_imports = dict(imports=['ciba_bev', 'ciba_bev.runner', 'lift_splat_detector'])
 
 bounds = [-30.0, -40.0, -5.0, 30.0, 40.0, 3.0]
-cell = [2.5, 2.5]
 tasks = [dict(num_class=10, class_names={{_base_.class_names}})]
 
 model = dict(
@@ -23,7 +22,7 @@ model = dict(
         style='pytorch',
     ),
     img_channels=32,
-    bounds=bounds,
+    point_cloud_range=bounds,
     bev_size=(32, 24),
     bev_channels=16,
     bev_head=dict(
@@ -35,9 +34,6 @@ model = dict(
         separate_head=dict(type='mmdet3d.SeparateHead', init_bias=-2.19, final_kernel=1),
         bbox_coder=dict(
             type='mmdet3d.CenterPointBBoxCoder',
-            pc_range=bounds[:2],
-            voxel_size=cell,
-            out_size_factor=1,
             post_center_range=[-50, -50, -10, 50, 50, 10],
             max_num=50,
             score_threshold=0.0,
@@ -48,10 +44,6 @@ model = dict(
         norm_bbox=True,
     ),
     train_cfg=dict(
-        grid_size=[24, 32, 1],
-        voxel_size=cell,
-        point_cloud_range=bounds,
-        out_size_factor=1,
         dense_reg=1,
         gaussian_overlap=0.1,
         max_objs=100,
@@ -68,7 +60,23 @@ model = dict(
         post_max_size=50,
     ),
 )
-train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+train_pipeline = [
+    {{_base_.load_float_images}},
+    {{_base_.load_boxes}},
+    dict(type='ObjectRangeFilter', point_cloud_range=bounds),
+    dict(type='ObjectNameFilter', classes={{_base_.class_names}}),
+    dict(
+        type='Pack3DDetInputs',
+        keys=['img', 'gt_bboxes_3d', 'gt_labels_3d'],
+        meta_keys={{_base_.pack_meta_keys}},
+    ),
+]
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(pipeline=train_pipeline),
+)
 val_dataloader = dict(num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 default_hooks = dict(logger=dict(interval=1))

@@ -6,7 +6,7 @@ cell = [1.25, 1.25, 8]
 
 model = dict(
     data_preprocessor=dict(voxel_layer=dict(voxel_size=cell)),
-    pts_voxel_encoder=dict(in_channels=5, feat_channels=[16], voxel_size=cell),
+    pts_voxel_encoder=dict(feat_channels=[16], voxel_size=cell),
     pts_middle_encoder=dict(in_channels=16, output_shape=[64, 64]),
     pts_backbone=dict(in_channels=16, out_channels=[16, 16], layer_nums=[1, 1]),
     pts_neck=dict(in_channels=[16, 16], out_channels=16),

@@ -103,8 +103,8 @@ def draw_face(
     curve, opening, mouth_width, brow_height, brow_slope, eye_opening, gaze, flush = latents
     rows, columns = size
     background, skin = actor.uniform(40, 120, 3), actor.uniform((150, 110, 90), (240, 200, 180))
-    head_width = actor.uniform(0.6, 0.75)
-    shift_x, shift_y = clip.uniform(-0.06, 0.06, 2)
+    head_width = actor.uniform(0.8, 0.95)
+    shift_x, shift_y = clip.uniform(-0.05, 0.05, 2)
     light = clip.uniform(0.85, 1.1)
     # One unit is half the height; rows downwards.
     y, x = np.mgrid[:rows, :columns]
@@ -118,22 +118,18 @@ def draw_face(
         cover = np.clip(inside / edge, 0, 1)[..., None]
         picture[:] = picture * (1 - cover) + np.asarray(colour) * cover
 
-    paint((1 - np.hypot(x / head_width, y / 0.9)) * head_width, skin)
+    paint((1 - np.hypot(x / head_width, y / 0.95)) * head_width, skin)
     for side in (-1, 1):
-        eye_x, eye_y = x - side * 0.3, y + 0.2
-        height = 0.1 + 0.07 * eye_opening
-        cheek = skin + np.array((50, -40, -40)) * flush
-        paint(0.13 - np.hypot(eye_x, y - 0.15), cheek)
-        paint((1 - np.hypot(eye_x / 0.14, eye_y / height)) * height, (250, 250, 250))
-        paint(0.06 - np.hypot(eye_x - 0.07 * gaze, eye_y * 0.06 / height), (30, 30, 40))
-        brow = y + 0.45 + 0.12 * brow_height + side * brow_slope * 0.5 * eye_x
-        paint(np.minimum(0.035 - np.abs(brow), 0.17 - np.abs(eye_x)), (50, 35, 25))
-    width = 0.3 + 0.1 * mouth_width
-    mouth = y - 0.48 + curve * 0.15 * ((x / width) ** 2 - 0.5)
-    paint(
-        np.minimum(0.07 + 0.05 * opening - np.abs(mouth), width - np.abs(x)),
-        (150, 30, 40),
-    )
+        eye_x, eye_y = x - side * 0.38, y + 0.15
+        height = 0.14 + 0.1 * eye_opening
+        paint(0.16 - np.hypot(eye_x, y - 0.25), skin + np.array((60, -60, -60)) * flush)
+        paint((1 - np.hypot(eye_x / 0.22, eye_y / height)) * height, (250, 250, 250))
+        paint(0.08 - np.hypot(eye_x - 0.12 * gaze, eye_y * 0.08 / height), (30, 30, 40))
+        brow = y + 0.52 + 0.15 * brow_height + side * brow_slope * 0.6 * eye_x
+        paint(np.minimum(0.06 - np.abs(brow), 0.24 - np.abs(eye_x)), (50, 35, 25))
+    width = 0.4 + 0.15 * mouth_width
+    mouth = y - 0.58 + curve * 0.2 * ((x / width) ** 2 - 0.5)
+    paint(np.minimum(0.1 + 0.08 * opening - np.abs(mouth), width - np.abs(x)), (150, 30, 40))
     picture = picture * light + clip.normal(0, 4, picture.shape)
     return np.clip(picture, 0, 255).astype(np.uint8)
 

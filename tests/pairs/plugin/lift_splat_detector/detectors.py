@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from mmdet3d.models.detectors import Base3DDetector
@@ -19,8 +21,8 @@ class LiftSplatDetector(Base3DDetector):
     Args:
         img_backbone: Config; its last output is lifted.
         img_channels: Of that output.
-        bev_head: Config of a head such as mmdet3d's CenterHead.
-        bounds: Of the BEV map, (x_min, y_min, z_min, x_max, y_max, z_max) in metres.
+        bev_head: Config of mmdet3d's CenterHead or the like; its cells are those of the map.
+        point_cloud_range: Of the BEV map, (x_min, y_min, z_min, x_max, y_max, z_max) in metres.
         bev_size: Its rows and columns.
         bev_channels: Its channels.
         depths: (first, last, count) of the depths told apart, metres.
@@ -34,7 +36,7 @@ class LiftSplatDetector(Base3DDetector):
         img_backbone: dict,
         img_channels: int,
         bev_head: dict,
-        bounds: list[float],
+        point_cloud_range: list[float],
         bev_size: tuple[int, int],
         bev_channels: int = 16,
         depths: tuple[float, float, int] = (2.0, 50.0, 24),
@@ -44,9 +46,25 @@ class LiftSplatDetector(Base3DDetector):
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.img_backbone = MODELS.build(img_backbone)
-        self.view = LiftSplat(img_channels, bev_channels, BEVGrid(bounds, *bev_size), depths)
+        self.view = LiftSplat(
+            img_channels, bev_channels, BEVGrid(point_cloud_range, *bev_size), depths
+        )
         self.bev_encoder = make_bev_encoder(bev_channels, bev_channels)
-        self.bev_head = MODELS.build(dict(bev_head, train_cfg=train_cfg, test_cfg=test_cfg))
+        x_min, y_min, _, x_max, y_max, _ = point_cloud_range
+        rows, columns = bev_size
+        cells = dict(
+            voxel_size=[(x_max - x_min) / columns, (y_max - y_min) / rows], out_size_factor=1
+        )
+        head = copy.deepcopy(bev_head)
+        head['bbox_coder'].update(cells, pc_range=[x_min, y_min])
+        train_cfg = dict(
+            train_cfg or {},
+            **cells,
+            grid_size=[columns, rows, 1],
+            point_cloud_range=point_cloud_range,
+        )
+        test_cfg = dict(test_cfg or {}, **cells)
+        self.bev_head = MODELS.build(dict(head, train_cfg=train_cfg, test_cfg=test_cfg))
 
     def extract_feat(
         self, batch_inputs_dict: dict, batch_data_samples: list[Det3DDataSample]

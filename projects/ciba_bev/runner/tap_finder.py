@@ -1,0 +1,378 @@
+"""Running a model once to see which of its features could be tapped."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Iterator, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..distillation.taps import FeatureTap
+from ..errors import CibaError
+
+Path = Tuple[Union[int, str], ...]
+
+# A map or a row of tokens of fewer cells is a pooled feature or a handful of queries.
+_LEAST_CELLS = 16
+# Of the ratio of rows to columns: sizes are rounded where a map is halved.
+_RATIO_TOLERANCE = 0.05
+# What the layers within a stage are made of; one of these is a tap only at the top of the tree.
+_BUILDING_BLOCKS = ('torch.', 'mmcv.cnn', 'mmengine.model', 'spconv')
+_QUERY_FIELDS = ('num_query', 'num_queries', 'num_proposals')
+
+
+@dataclass(frozen=True)
+class TapCandidate:
+    """A feature that could be tapped.
+
+    Attributes:
+        module: Dotted name of the submodule.
+        source: ``'output'`` or ``'input'`` of it.
+        index: The way down to the tensor, empty if it is the output itself.
+        shape: On the batch that was run.
+        layout: ``'channels_first'`` or ``'tokens'``.
+        grid: Rows and columns, empty for a feature without a grid.
+        read_by_head: Whether a head at the top of the model is given it.
+        order: Later features have higher numbers.
+    """
+
+    module: str
+    source: str
+    index: Path
+    shape: tuple[int, ...]
+    layout: str
+    grid: tuple[int, ...]
+    read_by_head: bool
+    order: int
+
+    @property
+    def name(self) -> str:
+        """How the command line spells it: ``MODULE[:input][:INDEX]...``."""
+        source = [] if self.source == 'output' else [self.source]
+        return ':'.join([self.module, *source, *map(str, self.index)])
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.shape[2] if self.layout == 'tokens' else self.shape[1]
+
+    def arguments(self, extent: Sequence[float] | None) -> dict[str, Any]:
+        """Arguments of :class:`FeatureTap`, those that have no default's value.
+
+        Args:
+            extent: (x_min, y_min, x_max, y_max) of the grid in metres, if it is known.
+        """
+        arguments: dict[str, Any] = dict(module=self.module)
+        if self.source != 'output':
+            arguments['source'] = self.source
+        if self.index:
+            arguments['index'] = self.index[0] if len(self.index) == 1 else list(self.index)
+        if self.layout != 'channels_first':
+            arguments['layout'] = self.layout
+        if self.grid:
+            arguments['grid'] = list(self.grid)
+            if extent is not None:
+                arguments['extent'] = list(extent)
+        return arguments
+
+
+@dataclass
+class _Reading:
+    """One tensor that went into or came out of a submodule, at that submodule's last call."""
+
+    module: str
+    source: str
+    index: Path
+    shape: tuple[int, ...]
+    order: int
+    # Kept where it could serve, so that no later tensor can have the same identity.
+    tensor: Tensor | None
+
+
+class TapFinder:
+    """Finds the features of a model that could be tapped, by running it once.
+
+    Args:
+        model: The model, in evaluation mode.
+        extent: (x_min, y_min, x_max, y_max) that its map covers, in metres; None for a model
+            whose features have no grid or whose extent is not known.
+        queries: Lengths of token rows that are no maps, such as the number of object queries.
+
+    Attributes:
+        stopped_by: The error that ended the forward pass early, if one did. What was read before
+            it is still listed: predictions of untrained weights can be more than a model's last
+            step was made for.
+    """
+
+    def __init__(
+        self, model: nn.Module, extent: Sequence[float] | None = None, queries: Sequence[int] = ()
+    ) -> None:
+        self.model = model
+        self.extent = extent
+        self.queries = set(queries)
+        self.stopped_by: Exception | None = None
+        self._readings: dict[tuple[str, str], list[_Reading]] = {}
+        self._batch_size = 0
+        self._count = 0
+
+    @torch.no_grad()
+    def run(self, batch: dict) -> list[TapCandidate]:
+        """Run the model on a batch.
+
+        Args:
+            batch: ``inputs`` and ``data_samples``, preprocessed.
+
+        Returns:
+            What could serve, best first: what a head reads, then what is near the top of the
+            tree, then finer grids.
+
+        Raises:
+            CibaError: The model fails before anything that could serve.
+        """
+        self._batch_size = len(batch['data_samples'])
+        handles = []
+        for name, module in self.model.named_modules():
+            if name:
+                handles.append(module.register_forward_hook(self._reader(name, 'output')))
+                if '.' not in name and 'head' in name:
+                    handles.append(
+                        module.register_forward_pre_hook(
+                            self._reader(name, 'input'), with_kwargs=True
+                        )
+                    )
+        try:
+            self.model(**batch, mode='predict')
+        except Exception as error:
+            self.stopped_by = error
+        finally:
+            for handle in handles:
+                handle.remove()
+        candidates = self._candidates()
+        if self.stopped_by is not None and not candidates:
+            raise CibaError(
+                f'{type(self.model).__name__} does not run on its own data: '
+                f'{type(self.stopped_by).__name__}: {self.stopped_by}'
+            ) from self.stopped_by
+        return candidates
+
+    def look_up(self, name: str, candidates: Sequence[TapCandidate]) -> TapCandidate:
+        """Find what a command line asks for.
+
+        Args:
+            name: ``MODULE[:input][:INDEX]...``.
+            candidates: From :meth:`run`.
+
+        Returns:
+            The candidate of this name.
+
+        Raises:
+            CibaError: The model has no such submodule, it was not called, or what was read there
+                is no feature; the message says what was found.
+        """
+        module, source, index = parse_tap_name(name)
+        # The error about a submodule that does not exist is the tap's own.
+        FeatureTap(module).attach(self.model)
+        known = {candidate.name: candidate for candidate in candidates}
+        readings = [
+            reading
+            for reading in self._readings.get((module, source), [])
+            if reading.index[: len(index)] == index
+        ]
+        found = [self._candidate(reading) for reading in readings]
+        usable = [candidate for candidate in found if candidate is not None]
+        if len(usable) == 1:
+            return usable[0]
+        if not readings:
+            what = 'this submodule gave no tensor there, or was never called'
+        elif not usable:
+            shapes = ', '.join(str(reading.shape) for reading in readings[:4])
+            what = f'found shape {shapes}, expected {self._expectation()}'
+        else:
+            what = f'several could serve: {", ".join(candidate.name for candidate in usable)}'
+        raise CibaError(
+            f'tap {name}: {what}. Taps that could serve: {", ".join(list(known)[:8]) or "none"}.'
+        )
+
+    def _expectation(self) -> str:
+        ratio = '' if self.extent is None else f' of the proportions of {tuple(self.extent)}'
+        return (
+            f'({self._batch_size}, C), or a map ({self._batch_size}, C, rows, columns) or tokens '
+            f'({self._batch_size}, rows * columns, C){ratio}'
+        )
+
+    def _reader(self, name: str, source: str) -> Any:
+        def read_output(module: nn.Module, args: tuple, output: Any) -> None:
+            self._keep(name, source, output)
+
+        def read_input(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            self._keep(name, source, args, kwargs)
+
+        return read_output if source == 'output' else read_input
+
+    def _keep(self, name: str, source: str, *values: Any) -> None:
+        readings = []
+        for value in values:
+            for index, tensor in _tensors_in(value):
+                self._count += 1
+                shape = tuple(tensor.shape)
+                kept = tensor if self._layout_of(shape) else None
+                readings.append(_Reading(name, source, index, shape, self._count, kept))
+        self._readings[name, source] = readings
+
+    def _layout_of(self, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]] | None:
+        """Layout and grid if a tensor of this shape could be a feature, else None."""
+        if len(shape) < 2 or shape[0] != self._batch_size or 0 in shape:
+            return None
+        if len(shape) == 2:
+            return ('channels_first', ()) if self.extent is None else None
+        if len(shape) == 4:
+            grid = shape[2:]
+            fits = math.prod(grid) >= _LEAST_CELLS and self._has_proportions(grid)
+            return ('channels_first', grid) if fits else None
+        if len(shape) == 3 and self.extent is not None and shape[1] not in self.queries:
+            width, height = _size(self.extent)
+            columns = round(math.sqrt(shape[1] * width / height))
+            rows = shape[1] // max(columns, 1)
+            fits = rows * columns == shape[1] >= _LEAST_CELLS
+            if fits and self._has_proportions((rows, columns)):
+                return 'tokens', (rows, columns)
+        return None
+
+    def _has_proportions(self, grid: Sequence[int]) -> bool:
+        if self.extent is None:
+            return True
+        width, height = _size(self.extent)
+        return abs(grid[0] * width / (grid[1] * height) - 1) <= _RATIO_TOLERANCE
+
+    def _candidate(self, reading: _Reading, read_by_head: bool = False) -> TapCandidate | None:
+        form = self._layout_of(reading.shape)
+        if form is None:
+            return None
+        return TapCandidate(
+            reading.module,
+            reading.source,
+            reading.index,
+            reading.shape,
+            *form,
+            read_by_head,
+            reading.order,
+        )
+
+    def _candidates(self) -> list[TapCandidate]:
+        modules = dict(self.model.named_modules())
+        readings = [
+            reading
+            for readings in self._readings.values()
+            for reading in readings
+            if reading.tensor is not None
+        ]
+        heads_read = {id(reading.tensor) for reading in readings if reading.source == 'input'}
+        # Of the names of one tensor, the one nearest to the top; there, whose output it is.
+        readings.sort(key=lambda reading: (_depth(reading), reading.source == 'input'))
+        chosen: dict[int, TapCandidate] = {}
+        for reading in readings:
+            identity = id(reading.tensor)
+            inner = _depth(reading) > 0
+            origin = type(modules[reading.module]).__module__
+            if identity in chosen or (inner and origin.startswith(_BUILDING_BLOCKS)):
+                continue
+            candidate = self._candidate(reading, identity in heads_read)
+            if candidate is not None:
+                chosen[identity] = candidate
+        return sorted(
+            chosen.values(),
+            key=lambda candidate: (
+                not candidate.read_by_head,
+                candidate.module.count('.'),
+                # Behind what a head reads come what heads give, which are predictions.
+                'head' in candidate.module and candidate.source == 'output',
+                -math.prod(candidate.grid),
+                -candidate.order,
+            ),
+        )
+
+
+def parse_tap_name(name: str) -> tuple[str, str, Path]:
+    """Take apart the spelling of a tap on the command line.
+
+    Args:
+        name: ``MODULE[:input][:INDEX]...``.
+
+    Returns:
+        Module, source and index.
+    """
+    module, *rest = name.split(':')
+    source = 'output'
+    if rest and rest[0] in ('input', 'output'):
+        source, *rest = rest
+    return module, source, tuple(int(step) if step.isdigit() else step for step in rest)
+
+
+def closest_cell_size(
+    candidates: Sequence[TapCandidate],
+    extent: Sequence[float] | None,
+    other: TapCandidate,
+    other_extent: Sequence[float] | None,
+) -> TapCandidate:
+    """Of the best candidates, the one whose cells are nearest in size to another map's.
+
+    Args:
+        candidates: Best first, at least one.
+        extent: Of their grids.
+        other: The other model's tap.
+        other_extent: Of its grid.
+
+    Returns:
+        One of those that a head reads, if there are any; else the first.
+    """
+    read = [candidate for candidate in candidates if candidate.read_by_head]
+    if not read or not other.grid:
+        return candidates[0]
+    wanted = cell_size(other.grid, other_extent)
+
+    def distance(candidate: TapCandidate) -> float:
+        if not candidate.grid:
+            return math.inf
+        return abs(math.log(cell_size(candidate.grid, extent) / wanted))
+
+    return min(read, key=distance)
+
+
+def cell_size(grid: Sequence[int], extent: Sequence[float] | None) -> float:
+    """Width of a cell in metres, or as a part of the whole where the extent is not known."""
+    return (1.0 if extent is None else _size(extent)[0]) / grid[1]
+
+
+def query_counts(tree: Any) -> Iterator[int]:
+    """Numbers of object queries that a model config states."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if key in _QUERY_FIELDS and isinstance(value, int):
+                yield value
+            yield from query_counts(value)
+    elif isinstance(tree, (list, tuple)):
+        for value in tree:
+            yield from query_counts(value)
+
+
+def _size(extent: Sequence[float]) -> tuple[float, float]:
+    return extent[2] - extent[0], extent[3] - extent[1]
+
+
+def _depth(reading: _Reading) -> int:
+    return reading.module.count('.')
+
+
+def _tensors_in(value: Any, index: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """Every tensor in nested sequences and dicts, with the way down to it."""
+    if isinstance(value, Tensor):
+        yield index, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(key, str):
+                yield from _tensors_in(item, (*index, key))
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from _tensors_in(item, (*index, number))
