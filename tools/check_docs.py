@@ -445,7 +445,9 @@ def _reason_not_to_run(scratch: Path, command: Command) -> str | None:
         return 'the reader fills something in'
     outputs = {words[i + 1] for i, word in enumerate(words[:-1]) if word.startswith('--out')}
     inputs = [path for word in words if word not in outputs for path in _DATA_PATH.findall(word)]
-    missing = [path for path in inputs if not (scratch / path).exists()]
+    # Nor does a folder help that is only made to be filled.
+    missing = [path for path in inputs if not any((scratch / path).glob('*'))]
+    missing = [path for path in missing if not (scratch / path).is_file()]
     if missing and program != 'mkdir':
         return f'there is no {missing[0]} here'
     return None

@@ -160,6 +160,21 @@ def test_versions_that_refuse_each_other(versions, name):
         assert 'refuses' in finding(environment_of(versions), name).cost
 
 
+@pytest.mark.parametrize(
+    ('mmengine', 'yapf', 'fitting'),
+    [
+        ('0.8.4', '0.40.1', True),
+        ('0.8.4', '0.40.2', False),
+        ('0.8.5', '0.43.0', True),
+        ('0.8.4', None, True),
+    ],
+)
+def test_yapf(mmengine, yapf, fitting):
+    findings = assess(environment_of({'mmengine': mmengine, 'yapf': yapf}))
+    assert fits(findings) is fitting
+    assert ('yapf' in [found.name for found in findings]) is not fitting
+
+
 def test_mmcv_without_operators():
     environment = environment_of({'mmcv': None, 'mmcv-lite': '2.1.0'}, operators=None)
     assert finding(environment, 'mmcv').found == '2.1.0 (mmcv-lite)'

@@ -165,6 +165,8 @@ SMALL_PACKAGES = (
     ('av', 'av'),
 )
 _LOWEST_PYTHON = (3, 8)
+# mmengine prints configs with it: releases before the first of these fail from the second on.
+_MMENGINE_FOR_NEW_YAPF, _NEW_YAPF = (0, 8, 5), (0, 40, 2)
 # What older releases of a package refuse, although newer ones take it: the series they belong to,
 # and of each partner the first version they do not import with.
 _REFUSALS = {
@@ -183,7 +185,8 @@ class Environment:
 
     Attributes:
         python: Version of the interpreter.
-        versions: Version of every requirement and small package that is installed, by name.
+        versions: Version of every requirement and small package that is installed, and of yapf,
+            by name.
         distributions: Under which name a requirement is installed, where that is another.
         failures: Why the import of an installed package failed, by name.
         cuda_build: The CUDA version torch was built for; None for a CPU build or no torch.
@@ -260,7 +263,7 @@ def look_around(
                 if failure:
                     failures[requirement.name] = failure
                 break
-    for distribution, module in SMALL_PACKAGES:
+    for distribution, module in (*SMALL_PACKAGES, ('yapf', 'yapf')):
         version = look_up(distribution)
         if version is not None:
             versions[distribution] = version
@@ -328,6 +331,8 @@ def assess(environment: Environment) -> list[Finding]:
         findings.append(_assess_requirement(requirement, environment))
         if requirement.name == 'torch' and 'torch' in environment.versions:
             findings.append(_assess_gpu(environment))
+        if requirement.name == 'mmengine':
+            findings += _assess_yapf(environment)
         if requirement.name == 'mmcv' and 'mmcv' in environment.versions:
             findings.append(_assess_operators(environment))
     findings.append(_assess_small_packages(environment))
@@ -439,6 +444,26 @@ def _assess_gpu(environment: Environment) -> Finding:
     return Finding(
         name, f'none; {built}', wanted, 'remark', slow, 'none; a machine with an NVIDIA GPU'
     )
+
+
+def _assess_yapf(environment: Environment) -> list[Finding]:
+    """One finding where mmengine is too old for the yapf that is there."""
+    mmengine, yapf = (environment.versions.get(name) for name in ('mmengine', 'yapf'))
+    if mmengine is None or yapf is None:
+        return []
+    if parse_version(mmengine) >= _MMENGINE_FOR_NEW_YAPF or parse_version(yapf) < _NEW_YAPF:
+        return []
+    return [
+        Finding(
+            'yapf',
+            yapf,
+            f'below {_dotted(_NEW_YAPF)}, for mmengine {mmengine}',
+            'wrong',
+            'Every training fails at its start, where mmengine prints the config ("FormatCode() '
+            'got an unexpected keyword argument").',
+            f"pip install 'yapf<{_dotted(_NEW_YAPF)}'",
+        )
+    ]
 
 
 def _assess_operators(environment: Environment) -> Finding:
