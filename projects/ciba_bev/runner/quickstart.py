@@ -33,7 +33,7 @@ VERSION = 'v1.0-mini'
 SEED = 0
 PICTURES = 2
 # The distilled students have these first epochs in common with the undistilled one.
-COMMON_EPOCHS = 3
+COMMON_EPOCHS = 4
 _PROGRESS = re.compile(
     r'Epoch\((train|val|test)\)\s+(\[.*?\](?=\s)).*?eta: (\S+)(?:.*? loss: (\S+))?'
 )
