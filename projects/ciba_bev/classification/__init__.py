@@ -4,6 +4,7 @@ from .batches import ResidentDataset, as_it_is
 from .best_epoch_hook import BestEpochHook
 from .classifier import Classifier
 from .metrics import Accuracy, F1Score
+from .mm_imdb import MMIMDBDataset, MMIMDBFusionNetwork, MMIMDBNetwork
 from .ravdess import RavdessAudioNetwork, RavdessDataset, RavdessFusionNetwork, RavdessImageNetwork
 from .synthetic import (
     SyntheticDistillation,
@@ -18,6 +19,9 @@ __all__ = [
     'BestEpochHook',
     'Classifier',
     'F1Score',
+    'MMIMDBDataset',
+    'MMIMDBFusionNetwork',
+    'MMIMDBNetwork',
     'RavdessAudioNetwork',
     'RavdessDataset',
     'RavdessFusionNetwork',

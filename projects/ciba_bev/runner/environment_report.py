@@ -163,6 +163,7 @@ SMALL_PACKAGES = (
     ('tensorboard', 'tensorboard'),
     ('psutil', 'psutil'),
     ('av', 'av'),
+    ('h5py', 'h5py'),
 )
 _LOWEST_PYTHON = (3, 8)
 # mmengine prints configs with it: releases before the first of these fail from the second on.

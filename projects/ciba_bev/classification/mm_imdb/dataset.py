@@ -1,0 +1,100 @@
+"""Rows of MM-IMDB's HDF5 file, resident in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Sequence
+
+import numpy as np
+import torch
+
+from ...errors import CibaError
+from ...registry import DATASETS
+from ..batches import ResidentDataset
+
+if TYPE_CHECKING:
+    import h5py
+
+# Modality to key of the file.
+KEYS = {'text': 'features', 'image': 'vgg_features'}
+LABELS = 'genres'
+# The file's own partition, as row numbers.
+SPLITS = {'train': (0, 15552), 'val': (15552, 18160), 'test': (18160, 25959)}
+
+
+@DATASETS.register_module()
+class MMIMDBDataset(ResidentDataset):
+    """One split of MM-IMDB, read once.
+
+    Args:
+        file: ``multimodal_imdb.hdf5``, with ``features`` (N, 300) of the plots, ``vgg_features``
+            (N, 4096) of the posters and ``genres`` (N, 23) of zeros and ones.
+        split: ``'train'``, ``'val'`` or ``'test'``; which rows that are follows from the file's
+            attribute of that name, if it has one, otherwise they are the published ones.
+        inputs: Modalities to read, ``'text'`` and ``'image'``.
+
+    Raises:
+        CibaError: The file, a key or rows are missing, or a value is none that it can be; the
+            message names file, key and row.
+    """
+
+    def __init__(
+        self,
+        file: str = 'data/mm_imdb/multimodal_imdb.hdf5',
+        split: str = 'train',
+        inputs: Sequence[str] = ('text', 'image'),
+    ) -> None:
+        # Takes a while, and other data sets do without it.
+        import h5py
+
+        unknown = [name for name in inputs if name not in KEYS]
+        if unknown or split not in SPLITS:
+            raise CibaError(
+                f'MMIMDBDataset: inputs {list(inputs)} must be of {list(KEYS)}, and split '
+                f'{split!r} of {list(SPLITS)}.'
+            )
+        if not Path(file).is_file():
+            raise CibaError(
+                f'{file}: there is no such file. It is multimodal_imdb.hdf5 of MM-IMDB; see '
+                'data/README.md.'
+            )
+        try:
+            opened = h5py.File(file, 'r')
+        except OSError as error:
+            raise CibaError(f'{file}: is no readable HDF5 file ({error}).') from error
+        with opened as content:
+            first, last = (int(row) for row in content.attrs.get(split, SPLITS[split]))
+            rows = slice(first, last)
+            labels = _read(content, file, LABELS, rows)
+            wrong = np.flatnonzero(~np.isin(labels, (0, 1)).all(1))
+            if wrong.size:
+                raise CibaError(
+                    f'{file}: {LABELS}, row {first + int(wrong[0])}: labels must be 0 or 1 '
+                    f'({wrong.size} such rows).'
+                )
+            values = {name: _read(content, file, KEYS[name], rows) for name in inputs}
+        super().__init__(
+            {name: torch.from_numpy(value) for name, value in values.items()},
+            torch.from_numpy(labels),
+            [f'row {row}' for row in range(first, last)],
+        )
+
+
+def _read(content: h5py.File, file: str, key: str, rows: slice) -> np.ndarray:
+    """Rows of a key as float32."""
+    if key not in content:
+        raise CibaError(f'{file}: has no {key}; it has {", ".join(content) or "nothing"}.')
+    stored = content[key]
+    if stored.ndim != 2 or len(stored) < rows.stop:
+        raise CibaError(
+            f'{file}: {key} has shape {stored.shape}, but rows {rows.start} to {rows.stop - 1} of '
+            'a table are needed. Is the download complete?'
+        )
+    values = stored[rows].astype(np.float32)
+    wrong = np.flatnonzero(~np.isfinite(values).all(1))
+    if wrong.size:
+        raise CibaError(
+            f'{file}: {key}, row {rows.start + int(wrong[0])}: a value is NaN or infinite '
+            f'({wrong.size} such rows).'
+        )
+    return values
