@@ -3,6 +3,8 @@
 Examples:
     python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips
     python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips --shared 0.25 --seed 3
+    python tools/make_stand_in.py ravdess --out data/stand_in/ravdess --prepared
+    python tools/make_stand_in.py mm_imdb --out data/stand_in/mm_imdb
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ def parse_args() -> argparse.Namespace:
         default=0.5,
         help='share of the information that both modalities have, 0 to 1 (%(default)s)',
     )
+    parser.add_argument(
+        '--prepared',
+        action='store_true',
+        help='write what preparing the clips would give, without clips (ravdess)',
+    )
     return parser.parse_args()
 
 
@@ -41,8 +48,13 @@ def main() -> None:
     args = parse_args()
     # Looked for now, because each needs other packages.
     module = importlib.import_module(f'ciba_bev.classification.{args.data_set}.stand_in')
+    write = module.write_stand_in
+    if args.prepared:
+        write = getattr(module, 'write_prepared_stand_in', None)
+        if write is None:
+            sys.exit(f'Error: {args.data_set} has no form between clips and training.')
     try:
-        module.write_stand_in(args.out, seed=args.seed, shared=args.shared)
+        write(args.out, seed=args.seed, shared=args.shared)
     except CibaError as error:
         sys.exit(f'Error: {error}')
     print(f'The stand-in for {args.data_set} is in {args.out}.')

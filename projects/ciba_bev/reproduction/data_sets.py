@@ -49,6 +49,13 @@ class DataSet:
         )
 
 
+_STAGES = ('train', 'val', 'test')
+# Small data are read faster than workers are started.
+_IN_THIS_PROCESS = tuple(
+    f'{stage}_dataloader.{option}'
+    for stage in _STAGES
+    for option in ('num_workers=0', 'persistent_workers=False')
+)
 DATA_SETS = {
     'ravdess': DataSet(
         'ravdess',
@@ -58,6 +65,16 @@ DATA_SETS = {
         'python tools/prepare_ravdess.py CLIPS --out data/ravdess\n'
         'or put the prepared files there (aud_features, vid_features, data_file).',
         ('data/ravdess/data_file/spa_dl.csv',),
+        ('tools/make_stand_in.py', 'ravdess', '--prepared', '--out', 'data/ravdess'),
+        (
+            'train_cfg.max_epochs=8',
+            'train_cfg.val_interval=1',
+            'default_hooks.checkpoint.interval=8',
+            'train_dataloader.batch_size=32',
+            'model.bottleneck_sizes=[2,8,64,128]',
+            *_IN_THIS_PROCESS,
+            *(f'{stage}_dataloader.dataset.image_size=[28,56]' for stage in _STAGES),
+        ),
     ),
     'mm_imdb': DataSet(
         'mm_imdb',
@@ -65,6 +82,8 @@ DATA_SETS = {
         'Download multimodal_imdb.hdf5 of MM-IMDB (about 10 GB, see '
         'https://github.com/johnarevalo/gmu-mmimdb) to data/mm_imdb/.',
         ('data/mm_imdb/multimodal_imdb.hdf5',),
+        ('tools/make_stand_in.py', 'mm_imdb', '--out', 'data/mm_imdb'),
+        ('train_cfg.max_epochs=20', 'default_hooks.checkpoint.interval=20'),
     ),
     'vgg_sound': DataSet(
         'vgg_sound',

@@ -216,7 +216,7 @@ def write_stand_in(
 
 def write_prepared_stand_in(
     folder: str | Path,
-    samples: Mapping[str, int],
+    samples: Mapping[str, int] | None = None,
     seed: int = 0,
     shared: float = 0.5,
     image_size: Sequence[int] = (28, 56),
@@ -227,7 +227,7 @@ def write_prepared_stand_in(
 
     Args:
         folder: Of the prepared data.
-        samples: Number of samples of ``train``, ``val`` and ``test``.
+        samples: Number of samples of ``train``, ``val`` and ``test``; None for 320, 80 and 160.
         seed: The same seed writes the same files.
         shared: Share of the latents that face and chord have in common, 0 to 1.
         image_size: Rows and columns of the frames.
@@ -240,6 +240,7 @@ def write_prepared_stand_in(
     Raises:
         CibaError: The share is outside its range.
     """
+    samples = {'train': 320, 'val': 80, 'test': 160} if samples is None else samples
     root = Path(folder)
     model = ExpressionModel(seed, shared)
     make_folders(root)
