@@ -16,7 +16,7 @@ import sys
 from ciba_bev.errors import CibaError
 
 # Each has a module stand_in with a function write_stand_in(folder, seed, shared).
-DATA_SETS = ('ravdess', 'mm_imdb', 'vgg_sound')
+DATA_SETS = ('ravdess', 'mm_imdb')
 
 
 def parse_args() -> argparse.Namespace:

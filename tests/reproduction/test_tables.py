@@ -20,7 +20,6 @@ PRINTED = {
     ('table1b', '+CIBA w/ DVIB (16)', 'I -> T'): None,
     ('table1b', '+CIBA w/ DVIB (32)', 'F -> T'): 0.002,
     ('table1b', '+CIBA w/ SA (32)', 'F -> T'): 0.051,
-    ('table3', 'MSE + CIBA (16)', 'V18 -> A18'): None,
     ('table7', 'MSE + CIBA (8)', 'F -> I'): 0.021,
     ('table7', 'MSE + CIBA (2)', 'I -> A'): 0.001,
 }

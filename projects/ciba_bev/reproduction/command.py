@@ -321,26 +321,6 @@ def _figure_11(job: Reproduction) -> Writer:
     return write
 
 
-def _figure_12(job: Reproduction) -> Writer:
-    decoded = _decoded(job, 'fig12a', 'vgg_sound_bottleneck_video_r18_to_audio_r18')
-    sweeps = {
-        title: _sweep(job, f'vgg_sound_mse_{pair}', f'vgg_sound_ciba_{pair}')
-        for title, pair in (
-            ('V18 to A18', 'video_r18_to_audio_r18'),
-            ('V50 to A18', 'video_r50_to_audio_r18'),
-        )
-    }
-
-    def write() -> None:
-        decoded()
-        found = {title: sweep('accuracy/top1') for title, sweep in sweeps.items()}
-        scores = {title: by_size for title, (by_size, _) in found.items()}
-        baselines = {title: mse for title, (_, mse) in found.items()}
-        _save(job, 'fig12b', draw_size_sweep(scores, baselines, 'Accuracy (%)'))
-
-    return write
-
-
 def _complexity(job: Reproduction) -> Writer:
     def write() -> None:
         header, body = measure_complexity(job.plan)
@@ -364,7 +344,6 @@ TARGETS: dict[str, Callable[[Reproduction], Writer]] = {
     'fig6': _figure_6,
     'fig7': _figure_7,
     'fig11': _figure_11,
-    'fig12': _figure_12,
     'complexity': _complexity,
 }
 

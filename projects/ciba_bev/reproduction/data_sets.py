@@ -85,12 +85,6 @@ DATA_SETS = {
         ('tools/make_stand_in.py', 'mm_imdb', '--out', 'data/mm_imdb'),
         ('train_cfg.max_epochs=20', 'default_hooks.checkpoint.interval=20'),
     ),
-    'vgg_sound': DataSet(
-        'vgg_sound',
-        'data/vgg_sound/prepared.csv',
-        'Download the clips of the 100-class split of VGG-Sound and prepare them with\n'
-        'python tools/prepare_vgg_sound.py CLIPS --out data/vgg_sound',
-    ),
 }
 NUSCENES = DataSet(
     'nuscenes',

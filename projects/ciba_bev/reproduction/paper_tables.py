@@ -76,21 +76,6 @@ def _imdb(bottleneck: str, teacher: str, size: int, micro: Reported, macro: Repo
     )
 
 
-def _vgg(teacher: str, student: str, mse: Sequence[Reported], ciba: Sequence[Reported]) -> list:
-    letters = {'video': 'V', 'audio': 'A'}
-
-    def short(name: str) -> str:
-        modality, depth = name.split('_r')
-        return f'{letters[modality]}{depth}'
-
-    modality = f'{short(teacher)} -> {short(student)}'
-    pair = f'{teacher}_to_{student}'
-    return [
-        Row('MSE', modality, f'vgg_sound_mse_{pair}', mse),
-        Row('MSE + CIBA (16)', modality, f'vgg_sound_ciba_{pair}', ciba, 16, ('MSE', modality)),
-    ]
-
-
 TABLES = {
     'table1a': PaperTable(
         'Table 1(a) and 4(a): RAVDESS, accuracy (%)',
@@ -148,41 +133,6 @@ TABLES = {
             _imdb('dvib', 'fusion', 32, (58.73, 0.38), (47.11, 0.46)),
             _imdb('self_attention', 'fusion', 32, (58.46, 0.16), (46.19, 0.34)),
             _imdb('vq_vae', 'fusion', 32, (58.48, 0.18), (46.44, 0.33)),
-        ),
-    ),
-    'table3': PaperTable(
-        'Table 3 and 5: VGG-Sound, accuracy (%)',
-        'vgg_sound',
-        _ACCURACY,
-        (
-            Row('Video-baseline', 'V50', 'vgg_sound_video_r50', ((50.42, 0.37), (49.43, 0.66))),
-            Row('Audio-baseline', 'A50', 'vgg_sound_audio_r50', ((69.55, 0.36), (68.76, 0.33))),
-            Row('Video-baseline', 'V18', 'vgg_sound_video_r18', ((42.11, 0.53), (41.53, 0.41))),
-            Row('Audio-baseline', 'A18', 'vgg_sound_audio_r18', ((68.86, 0.33), (69.08, 0.52))),
-            *_vgg(
-                'video_r18',
-                'audio_r18',
-                ((67.54, 0.76), (68.32, 0.49)),
-                ((70.11, 0.40), (70.39, 0.48)),
-            ),
-            *_vgg(
-                'video_r50',
-                'audio_r18',
-                ((68.53, 0.36), (68.54, 0.34)),
-                ((70.21, 0.28), (70.71, 0.52)),
-            ),
-            *_vgg(
-                'audio_r18',
-                'video_r18',
-                ((42.61, 0.33), (41.28, 0.57)),
-                ((43.59, 0.57), (42.55, 0.62)),
-            ),
-            *_vgg(
-                'audio_r50',
-                'video_r18',
-                ((41.40, 0.71), (40.33, 0.39)),
-                ((43.44, 0.33), (42.95, 0.19)),
-            ),
         ),
     ),
     'table7': PaperTable(
