@@ -1,0 +1,177 @@
+"""MM-IMDB: networks, reader, stand-in, and the whole chain on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from ciba_bev.classification.mm_imdb import MMIMDBDataset, MMIMDBFusionNetwork, MMIMDBNetwork
+from ciba_bev.classification.mm_imdb.networks import Maxout
+from ciba_bev.classification.mm_imdb.stand_in import write_stand_in
+from ciba_bev.errors import CibaError
+
+PROJECT = Path(__file__).resolve().parents[2]
+ROWS = 120
+
+
+@pytest.fixture(scope='module')
+def file(tmp_path_factory):
+    """A stand-in of few rows."""
+    return str(write_stand_in(tmp_path_factory.mktemp('mm_imdb'), rows=ROWS))
+
+
+def test_maxout_as_it_is_defined():
+    layer = Maxout(3, 4, pool_size=2)
+    x = torch.randn(5, 3)
+    weight, bias = layer.linear.weight, layer.linear.bias
+    for sample in range(5):
+        for unit in range(4):
+            pieces = [weight[2 * unit + k] @ x[sample] + bias[2 * unit + k] for k in range(2)]
+            assert layer(x)[sample, unit].item() == pytest.approx(max(pieces).item(), rel=1e-5)
+
+
+def test_networks_have_a_feature_of_64():
+    image, text = torch.randn(4, 4096), torch.randn(4, 300)
+    found = []
+    for network, inputs in (
+        (MMIMDBNetwork('image', 4096), {'image': image}),
+        (MMIMDBNetwork('text', 300), {'text': text}),
+        (MMIMDBFusionNetwork(), {'image': image, 'text': text}),
+    ):
+        network.feature.register_forward_hook(lambda *call: found.append(call[2].shape))
+        assert network(**inputs).shape == (4, 23)
+    assert found == [(4, 64)] * 3
+
+
+def test_rows_are_those_of_the_file(file):
+    with h5py.File(file) as content:
+        first, last = content.attrs['val']
+        text = content['features'][first:last]
+        genres = content['genres'][first:last]
+    data = MMIMDBDataset(file, 'val', inputs=['text'])
+    assert list(data.inputs) == ['text']
+    batch = data.__getitems__([3, 0])
+    np.testing.assert_allclose(batch['inputs']['text'], text[[3, 0]])
+    np.testing.assert_array_equal(batch['labels'], genres[[3, 0]])
+    assert batch['names'] == [f'row {first + 3}', f'row {first}']
+    torch.testing.assert_close(data[3]['inputs']['text'], batch['inputs']['text'][0])
+
+
+def test_splits_are_the_published_ones(tmp_path):
+    """Without attributes, the row numbers of the real file count; this one ends before them."""
+    path = tmp_path / 'multimodal_imdb.hdf5'
+    with h5py.File(path, 'w') as content:
+        content['features'] = np.zeros((18160, 2), np.float32)
+        content['genres'] = np.zeros((18160, 3), np.int32)
+    assert len(MMIMDBDataset(str(path), 'train', ['text'])) == 15552
+    assert len(MMIMDBDataset(str(path), 'val', ['text'])) == 2608
+    with pytest.raises(CibaError, match=r'genres has shape \(18160, 3\).*rows 18160 to 25958'):
+        MMIMDBDataset(str(path), 'test', ['text'])
+
+
+def test_errors_name_file_key_and_row(file, tmp_path):
+    def damaged(change):
+        path = tmp_path / 'damaged.hdf5'
+        path.write_bytes(Path(file).read_bytes())
+        with h5py.File(path, 'a') as content:
+            change(content)
+        return str(path)
+
+    def set_value(key, row, value):
+        def change(content):
+            content[key][row, 1] = value
+
+        return damaged(change)
+
+    with pytest.raises(CibaError, match=r'damaged\.hdf5: features, row 7: .*NaN'):
+        MMIMDBDataset(set_value('features', 7, np.nan))
+    with pytest.raises(CibaError, match=r'genres, row 5: labels must be 0 or 1'):
+        MMIMDBDataset(set_value('genres', 5, 2))
+    with pytest.raises(CibaError, match=r'has no vgg_features; it has features, genres'):
+        MMIMDBDataset(damaged(lambda content: content.pop('vgg_features')))
+    with pytest.raises(CibaError, match='no such file'):
+        MMIMDBDataset(str(tmp_path / 'missing.hdf5'))
+    (tmp_path / 'text.hdf5').write_text('not HDF5')
+    with pytest.raises(CibaError, match='no readable HDF5'):
+        MMIMDBDataset(str(tmp_path / 'text.hdf5'))
+    with pytest.raises(CibaError, match="'sound'"):
+        MMIMDBDataset(file, inputs=['sound'])
+
+
+@pytest.mark.parametrize('shared', [0.0, 1.0])
+def test_the_stand_in_shares_what_it_is_told_to(tmp_path, shared):
+    """Of the image's variance the text predicts nothing, or all but the noise."""
+    with h5py.File(write_stand_in(tmp_path, shared=shared, rows=3000)) as content:
+        text, image = content['features'][:], content['vgg_features'][:, :40]
+    train, test = slice(0, 2000), slice(2000, None)
+    weight = np.linalg.lstsq(text[train], image[train], rcond=None)[0]
+    error = ((text[test] @ weight - image[test]) ** 2).mean()
+    explained = 1 - error / image[test].var()
+    assert explained == pytest.approx(0.7 if shared else 0.0, abs=0.2)
+
+
+def test_the_stand_in_is_reproducible_and_long_tailed(file, tmp_path):
+    with h5py.File(file) as one, h5py.File(write_stand_in(tmp_path, rows=ROWS)) as other:
+        for key in ('features', 'vgg_features', 'genres'):
+            np.testing.assert_array_equal(one[key][:], other[key][:])
+        shares = one['genres'][:].mean(0)
+    assert shares[0] > 0.4
+    assert shares[-1] < 0.05
+
+
+@pytest.mark.parametrize('teacher', ['image', 'fusion'])
+@pytest.mark.parametrize('bottleneck', ['dvib', 'self_attention', 'vq_vae'])
+def test_configs_name_each_other(teacher, bottleneck):
+    def read(name):
+        path = PROJECT / 'configs' / f'{name}.py'
+        return Config.fromfile(path, import_custom_modules=False)
+
+    ciba = read(f'mm_imdb_ciba_{bottleneck}_{teacher}_to_text').model
+    assert ciba.bottleneck.size == {'image': 16, 'fusion': 32}[teacher]
+    assert ciba.student == read('mm_imdb_text').model
+    made_by = read(Path(ciba.bottleneck.config).stem)
+    assert ciba.bottleneck.size in made_by.model.bottleneck_sizes
+    assert made_by.model.teacher == ciba.teacher
+    assert ciba.teacher.inputs == list(read(f'mm_imdb_{teacher}').model.inputs)
+    assert Path(made_by.val_evaluator.out_file).parent.name == Path(ciba.bottleneck.config).stem
+
+
+@pytest.mark.slow
+def test_from_the_teacher_to_the_student(file, tmp_path):
+    """Teacher, student, bottleneck and CIBA, each from the checkpoints before it."""
+    (tmp_path / 'configs').symlink_to(PROJECT / 'configs')
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'mm_imdb').symlink_to(Path(file).parent)
+    for name in (
+        'mm_imdb_image',
+        'mm_imdb_text',
+        'mm_imdb_bottleneck_dvib_image_to_text',
+        'mm_imdb_ciba_dvib_image_to_text',
+    ):
+        ended = subprocess.run(
+            [
+                *(sys.executable, PROJECT / 'tools' / 'train.py', f'configs/{name}.py'),
+                *('--cfg-options', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=1'),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'},
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 0, ended.stderr
+    folder = tmp_path / 'work_dirs' / 'mm_imdb_ciba_dvib_image_to_text'
+    scores = json.loads((folder / 'metrics.json').read_text())
+    assert set(scores['test']) == {'f1/micro', 'f1/macro'}
+    # The student comes out plain.
+    plain = MMIMDBNetwork('text', 300).state_dict()
+    weights = torch.load(folder / 'best.pth', weights_only=False)['state_dict']
+    assert set(weights) == {f'network.{name}' for name in plain}
