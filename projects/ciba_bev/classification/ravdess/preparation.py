@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import os
 import random
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Sequence
+from typing import Callable, NamedTuple, Sequence
 
-import av
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
 from ...errors import CibaError
+from ..clips import (
+    BROKEN_FILE,
+    DECODING_ERRORS,
+    prepare_all,
+    read_middle_frame,
+    read_sound,
+    require_same_settings,
+    write_broken,
+    write_whole,
+)
 from .audio_features import cepstral_coefficients
 from .dataset import CLIP_NAME, EMOTIONS
 
@@ -32,8 +37,6 @@ CSV_FILES = {
     'test': 'data_file/spa_test.csv',
 }
 SPLITS = ('clip', 'actor')
-SETTINGS_FILE = 'preparation.json'
-BROKEN_FILE = 'broken_clips.txt'
 _HEADING = ('audio', 'image', 'label')
 
 
@@ -120,17 +123,18 @@ def prepare_ravdess(
     folder = Path(out)
     # Told before hours are spent on decoding.
     assigned = assign_splits(sources, split, seed)
-    _require_same_settings(
+    require_same_settings(
         folder, {'image_size': list(image_size), 'seconds': seconds, 'rate': rate}
     )
+    make_folders(folder)
     waiting = [path for name, path in sources.items() if not _is_done(folder, name)]
     log(f'{len(sources)} clips in {clips}, {len(sources) - len(waiting)} of them done before.')
     work = partial(
         _prepare_clip, folder=folder, image_size=tuple(image_size), seconds=seconds, rate=rate
     )
-    reasons = track(_run(work, waiting, workers), 'Decoding', total=len(waiting))
+    reasons = prepare_all(work, waiting, workers)
     broken = {path.stem: reason for path, reason in zip(waiting, reasons) if reason}
-    _write_broken(folder, broken)
+    write_broken(folder, broken)
     return _finish(folder, sources, assigned, len(waiting) - len(broken), broken)
 
 
@@ -243,63 +247,6 @@ def _read_lists(folder: Path, names: Sequence[ClipName]) -> dict[str, list[ClipN
     return assigned
 
 
-def read_sound(path: str | Path, rate: int) -> np.ndarray:
-    """Decode the sound of a clip.
-
-    Args:
-        path: The clip.
-        rate: Samples a second it is brought to.
-
-    Returns:
-        (samples,), float32, one channel, full scale at one.
-
-    Raises:
-        CibaError: The clip has no sound.
-        av.FFmpegError: It cannot be decoded.
-    """
-    parts = []
-    with av.open(str(path)) as clip:
-        if not clip.streams.audio:
-            raise CibaError('there is no sound in it')
-        resampler = av.AudioResampler(format='fltp', layout='mono', rate=rate)
-        for frame in clip.decode(audio=0):
-            parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
-        if parts:
-            parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
-    if not parts:
-        raise CibaError('there is no sound in it')
-    return np.concatenate(parts)
-
-
-def read_middle_frame(path: str | Path) -> Image.Image:
-    """Decode the frame in the middle of a clip.
-
-    Args:
-        path: The clip.
-
-    Returns:
-        The frame, RGB; the last one where the clip ends before its middle.
-
-    Raises:
-        CibaError: The clip has no picture.
-        av.FFmpegError: It cannot be decoded.
-    """
-    with av.open(str(path)) as clip:
-        if not clip.streams.video:
-            raise CibaError('there is no picture in it')
-        middle = (clip.duration or 0) // 2
-        # To the key frame before it.
-        clip.seek(middle)
-        latest = None
-        for frame in clip.decode(video=0):
-            latest = frame
-            if frame.time is not None and frame.time * av.time_base >= middle:
-                break
-    if latest is None:
-        raise CibaError('there is no picture in it')
-    return latest.to_image()
-
-
 def crop_and_resize(image: Image.Image, size: Sequence[int]) -> Image.Image:
     """Cut the middle of an image to the wanted proportions, then resize it.
 
@@ -345,10 +292,10 @@ def write_prepared_clip(folder: Path, stem: str, feature: np.ndarray, image: Ima
     """
     content = io.BytesIO()
     np.save(content, feature)
-    _write(_audio_file(folder, stem), content.getvalue())
+    write_whole(_audio_file(folder, stem), content.getvalue())
     content = io.BytesIO()
     image.save(content, 'PNG')
-    _write(_image_file(folder, stem), content.getvalue())
+    write_whole(_image_file(folder, stem), content.getvalue())
 
 
 def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
@@ -363,7 +310,7 @@ def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
     writer.writerow(_HEADING)
     writer.writerows((f'{stem}.npy', f'{stem}.png', label) for stem, label in samples)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())
 
 
 def measure_features(folder: Path, stems: Sequence[str]) -> tuple[float, float]:
@@ -399,18 +346,10 @@ def _prepare_clip(
     try:
         waveform = cut_or_pad(read_sound(path, rate), round(seconds * rate))
         image = crop_and_resize(read_middle_frame(path), image_size)
-    except (av.FFmpegError, CibaError) as error:
+    except DECODING_ERRORS as error:
         return str(error)
     write_prepared_clip(folder, path.stem, cepstral_coefficients(waveform, rate), image)
     return ''
-
-
-def _run(work: Callable[[Path], str], paths: Sequence[Path], workers: int) -> Iterator[str]:
-    if workers <= 1:
-        yield from map(work, paths)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(work, paths, chunksize=4)
 
 
 def _finish(
@@ -442,28 +381,6 @@ def _finish(
     )
 
 
-def _require_same_settings(folder: Path, settings: dict) -> None:
-    path = folder / SETTINGS_FILE
-    if path.is_file():
-        earlier = json.loads(path.read_text(encoding='utf-8'))
-        changed = [name for name in settings if earlier.get(name) != settings[name]]
-        if changed:
-            differences = ', '.join(
-                f'{name} {earlier.get(name)} there, {settings[name]} now' for name in changed
-            )
-            raise CibaError(
-                f'{folder} holds clips prepared with other settings: {differences}. Prepare into '
-                'another folder, or remove this one.'
-            )
-    make_folders(folder)
-    _write(path, (json.dumps(settings, indent=1) + '\n').encode())
-
-
-def _write_broken(folder: Path, broken: dict[str, str]) -> None:
-    lines = [f'{name}\t{" ".join(reason.split())}\n' for name, reason in sorted(broken.items())]
-    _write(folder / BROKEN_FILE, ''.join(lines).encode())
-
-
 def _audio_file(folder: Path, stem: str) -> Path:
     return folder / 'aud_features' / f'{stem}.npy'
 
@@ -474,9 +391,3 @@ def _image_file(folder: Path, stem: str) -> Path:
 
 def _is_done(folder: Path, name: ClipName) -> bool:
     return _audio_file(folder, name.stem).is_file() and _image_file(folder, name.stem).is_file()
-
-
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f'.{path.name}.partial')
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)

@@ -8,15 +8,14 @@ the emotion in part, and the share of common latents is the dial for the modalit
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Mapping, Sequence
 
-import av
 import numpy as np
 from PIL import Image
 
 from ...errors import CibaError
+from ..clips import encode_clip
 from .audio_features import cepstral_coefficients
 from .dataset import EMOTIONS
 from .preparation import (
@@ -267,35 +266,15 @@ def _write_clip(
     audio, image = model.draw(name.emotion - 1, clip)
     chord = play_chord(audio, seconds, model.actor(name.actor), clip)
     look = int(clip.integers(2**32))
-    unfinished = path.with_name(f'.{path.name}.partial')
-    with av.open(str(unfinished), 'w', format='mp4') as container:
-        video = container.add_stream('mpeg4', rate=_FRAMES_PER_SECOND)
-        video.height, video.width = frame_size
-        video.pix_fmt = 'yuv420p'
-        video.bit_rate = 1_000_000
-        # With several threads the encoder's decisions are not always the same.
-        video.codec_context.thread_count = 1
-        sound = container.add_stream('aac', rate=RATE, layout='mono')
-        count = round(seconds * _FRAMES_PER_SECOND)
-        for number in range(count):
-            # From a face at rest to the full expression, which the middle half of the clip shows.
-            strength = min(1.0, 4 * min(number + 1, count - number) / count)
-            picture = draw_face(
-                strength * image,
-                frame_size,
-                model.actor(name.actor),
-                np.random.default_rng(look),
-            )
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')))
-        container.mux(video.encode(None))
-        block = sound.codec_context.frame_size or len(chord)
-        for start in range(0, len(chord), block):
-            frame = av.AudioFrame.from_ndarray(
-                chord[None, start : start + block], format='fltp', layout='mono'
-            )
-            frame.sample_rate = RATE
-            frame.pts = start
-            frame.time_base = Fraction(1, RATE)
-            container.mux(sound.encode(frame))
-        container.mux(sound.encode(None))
-    unfinished.replace(path)
+    count = round(seconds * _FRAMES_PER_SECOND)
+    pictures = [
+        # From a face at rest to the full expression, which the middle half of the clip shows.
+        draw_face(
+            min(1.0, 4 * min(number + 1, count - number) / count) * image,
+            frame_size,
+            model.actor(name.actor),
+            np.random.default_rng(look),
+        )
+        for number in range(count)
+    ]
+    encode_clip(path, pictures, chord, _FRAMES_PER_SECOND, RATE)
