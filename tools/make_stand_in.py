@@ -5,6 +5,7 @@ Examples:
     python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips --shared 0.25 --seed 3
     python tools/make_stand_in.py ravdess --out data/stand_in/ravdess --prepared
     python tools/make_stand_in.py mm_imdb --out data/stand_in/mm_imdb
+    python tools/make_stand_in.py vgg_sound --out data/stand_in/vgg_sound_clips
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from ciba_bev.errors import CibaError
 
 # Each has a module stand_in with a function write_stand_in(folder, seed, shared).
-DATA_SETS = ('ravdess', 'mm_imdb')
+DATA_SETS = ('ravdess', 'mm_imdb', 'vgg_sound')
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--prepared',
         action='store_true',
-        help='write what preparing the clips would give, without clips (ravdess)',
+        help='write what preparing the clips would give, without clips (ravdess, vgg_sound)',
     )
     return parser.parse_args()
 

@@ -13,6 +13,7 @@ from .synthetic import (
     SyntheticTeachers,
     make_modalities,
 )
+from .vgg_sound import VGGSoundDataset, VGGSoundNetwork
 
 __all__ = [
     'Accuracy',
@@ -31,6 +32,8 @@ __all__ = [
     'SyntheticMetric',
     'SyntheticModalities',
     'SyntheticTeachers',
+    'VGGSoundDataset',
+    'VGGSoundNetwork',
     'as_it_is',
     'make_modalities',
 ]

@@ -1,0 +1,199 @@
+"""VGG-Sound in its prepared form: a spectrogram and a frame of every clip, listed in CSV files.
+
+spectrograms/*.npy           magnitudes, bins x frames, float16
+frames/*.jpg                 the middle frame
+{train,val,test}.csv         clip, class
+classes.csv                  class, its name
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ...errors import CibaError
+from ...registry import DATASETS
+from .spectrogram import SIZE, resize_spectrogram
+
+# Folder and ending of each modality's files.
+FILES = {'audio': ('spectrograms', '.npy'), 'video': ('frames', '.jpg')}
+FRAME_SIZE = (256, 256)
+HEADING = ('clip', 'label')
+
+
+class _Row(NamedTuple):
+    """A line of a CSV file."""
+
+    line: int
+    clip: str
+    label: int
+
+
+@DATASETS.register_module()
+class VGGSoundDataset(Dataset):
+    """Clips of one split; what is needed of them is read from the disk when it is asked for.
+
+    Every row of the CSV file is checked at the start. A first row ``clip,label`` is a heading.
+
+    Args:
+        data_root: Folder of the prepared data.
+        csv_file: The split's CSV file, relative to ``data_root``.
+        inputs: Modalities to load, of ``'audio'`` and ``'video'``; files of others need not exist.
+        classes: Number of classes; labels are below it.
+        audio_size: Bins and frames that spectrograms are resized to, if they are not of that size.
+        frame_size: Rows and columns that frames are resized to, if they are not of that size.
+        frame_mean: Of red, green and blue, from 0 to 1, over ImageNet.
+        frame_std: Of the same.
+
+    Raises:
+        CibaError: A modality does not exist, or the CSV file is missing or faulty; the message
+            names file and row.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        csv_file: str,
+        inputs: Sequence[str] = tuple(FILES),
+        classes: int = 100,
+        audio_size: Sequence[int] = SIZE,
+        frame_size: Sequence[int] = FRAME_SIZE,
+        frame_mean: Sequence[float] = (0.485, 0.456, 0.406),
+        frame_std: Sequence[float] = (0.229, 0.224, 0.225),
+    ) -> None:
+        if not inputs or any(name not in FILES for name in inputs):
+            raise CibaError(f'inputs is {list(inputs)}; it must be of {", ".join(FILES)}.')
+        self.root = Path(data_root)
+        self.csv_file = self.root / csv_file
+        self.inputs = tuple(inputs)
+        self.classes = classes
+        self.audio_size = tuple(audio_size)
+        self.frame_size = tuple(frame_size)
+        # (3, 1, 1): images are channels first.
+        self.frame_mean = torch.tensor(frame_mean).view(3, 1, 1)
+        self.frame_std = torch.tensor(frame_std).view(3, 1, 1)
+        self._rows = self._read_rows()
+
+    def __len__(self) -> int:
+        """Clips of the split."""
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read a clip.
+
+        Args:
+            index: Its place in the CSV file.
+
+        Returns:
+            ``inputs``, by modality: ``audio`` (1, bins, frames), magnitudes, and ``video``
+            (3, rows, columns), normalised, float32; ``labels``, an int; ``names``, the clip's.
+
+        Raises:
+            CibaError: A file cannot be read, or does not hold what it must.
+        """
+        row = self._rows[index]
+        readers = {'audio': self._read_audio, 'video': self._read_frame}
+        return {
+            'inputs': {name: readers[name](row) for name in self.inputs},
+            'labels': row.label,
+            'names': row.clip,
+        }
+
+    def _read_rows(self) -> list[_Row]:
+        if not self.csv_file.is_file():
+            raise CibaError(
+                f'{self.csv_file}: there is no such file. Make it with tools/prepare_vgg_sound.py '
+                'from the clips (see data/README.md).'
+            )
+        rows = []
+        seen: dict[str, int] = {}
+        with open(self.csv_file, newline='', encoding='utf-8') as file:
+            reader = csv.reader(file)
+            for number, cells in enumerate(reader):
+                cells = [cell.strip() for cell in cells]
+                if not cells or (number == 0 and tuple(cells) == HEADING):
+                    continue
+                place = self._place(reader.line_num)
+                if len(cells) != len(HEADING):
+                    raise CibaError(
+                        f'{place} has {len(cells)} columns; it must have two: clip, label.'
+                    )
+                clip, label = cells
+                if not label.isdecimal() or int(label) >= self.classes:
+                    raise CibaError(
+                        f'{place} has the label {label!r}; it must be a whole number from 0 to '
+                        f'{self.classes - 1}. With other classes, set classes of data set and '
+                        'network.'
+                    )
+                if clip in seen:
+                    raise CibaError(f'{place} lists {clip}, as row {seen[clip]} does.')
+                seen[clip] = reader.line_num
+                self._require_files(clip, place)
+                rows.append(_Row(reader.line_num, clip, int(label)))
+        if not rows:
+            raise CibaError(f'{self.csv_file}: lists no clips.')
+        return rows
+
+    def _require_files(self, clip: str, place: str) -> None:
+        for name in self.inputs:
+            path = prepared_file(self.root, name, clip)
+            if not path.is_file():
+                raise CibaError(
+                    f'{place} names {path}, and there is no such file. Prepare the data again, or '
+                    'remove the row.'
+                )
+
+    def _read_audio(self, row: _Row) -> Tensor:
+        place, path = self._place(row.line), prepared_file(self.root, 'audio', row.clip)
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise CibaError(f'{place}: {path} is no whole array of numbers ({error}).') from error
+        if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+            raise CibaError(
+                f'{place}: {path} holds {values.dtype} of shape {values.shape}; it must hold '
+                'numbers, bins by frames.'
+            )
+        if not np.isfinite(values).all():
+            raise CibaError(f'{place}: {path} holds NaN or infinity.')
+        # A copy, because torch wants memory it may write to.
+        return torch.from_numpy(resize_spectrogram(values, self.audio_size).copy())[None]
+
+    def _read_frame(self, row: _Row) -> Tensor:
+        path = prepared_file(self.root, 'video', row.clip)
+        try:
+            with Image.open(path) as file:
+                frame = file.convert('RGB')
+        except (OSError, SyntaxError) as error:
+            raise CibaError(
+                f'{self._place(row.line)}: {path} is no whole image ({error}).'
+            ) from error
+        if frame.size != self.frame_size[::-1]:
+            frame = frame.resize(self.frame_size[::-1], Image.BILINEAR)
+        pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1)
+        return (pixels.float() / 255 - self.frame_mean) / self.frame_std
+
+    def _place(self, line: int) -> str:
+        return f'{self.csv_file}, row {line}'
+
+
+def prepared_file(root: Path, modality: str, clip: str) -> Path:
+    """Where what has been prepared of a clip is.
+
+    Args:
+        root: Folder of the prepared data.
+        modality: ``'audio'`` or ``'video'``.
+        clip: Its name.
+
+    Returns:
+        The path.
+    """
+    folder, ending = FILES[modality]
+    return root / folder / f'{clip}{ending}'

@@ -1,0 +1,255 @@
+"""From clips of VGG-Sound to the files that :class:`VGGSoundDataset` reads.
+
+Of each clip that the split files list, the spectrogram of its sound and its middle frame are kept,
+resized as in Appendix D.5. A clip counts as done when both its files are there.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from functools import partial
+from pathlib import Path
+from typing import Callable, NamedTuple, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ...errors import CibaError
+from ..clips import (
+    BROKEN_FILE,
+    DECODING_ERRORS,
+    prepare_all,
+    read_middle_frame,
+    read_sound,
+    require_same_settings,
+    write_broken,
+    write_whole,
+)
+from .dataset import FILES, FRAME_SIZE, HEADING, prepared_file
+from .spectrogram import HOP, RATE, SIZE, WINDOW, magnitude_spectrogram
+from .splits import Splits, read_splits
+
+CSV_FILES = {'train': 'train.csv', 'val': 'val.csv', 'test': 'test.csv'}
+ENDINGS = ('.mp4', '.mkv', '.webm')
+_JPEG_QUALITY = 95
+
+
+class Preparation(NamedTuple):
+    """What a preparation did.
+
+    Attributes:
+        prepared: Clips decoded now.
+        resumed: Clips that were done before.
+        missing: Clips listed in the split files that are not in the folder.
+        broken: By the clip's name, why it is left out; missing ones among them.
+        samples: Clips in the CSV file of each split.
+        classes: Number of classes.
+    """
+
+    prepared: int
+    resumed: int
+    missing: int
+    broken: dict[str, str]
+    samples: dict[str, int]
+    classes: int
+
+
+def prepare_vgg_sound(
+    clips: str | Path,
+    splits: str | Path,
+    out: str | Path,
+    audio_size: Sequence[int] = SIZE,
+    frame_size: Sequence[int] = FRAME_SIZE,
+    validation: int = 50,
+    seed: int = 0,
+    workers: int = 1,
+    log: Callable[[str], None] = print,
+) -> Preparation:
+    """Decode all clips and write the prepared form.
+
+    Args:
+        clips: Folder with the clips, named ``<YouTube id>_<start second, six digits>``, at any
+            depth, as mp4, mkv or webm.
+        splits: Folder with the split files (:func:`read_splits`).
+        out: Folder of the prepared data; may hold what an earlier call has finished.
+        audio_size: Bins and frames of the spectrograms.
+        frame_size: Rows and columns of the frames.
+        validation: Clips of each class held out where the split files have no validation data.
+        seed: Of the choice of those.
+        workers: Processes.
+        log: Receives what is being done.
+
+    Returns:
+        Counts, and the clips that are left out.
+
+    Raises:
+        CibaError: The split files are faulty, none of their clips is there, none of a split can be
+            decoded, or the folder holds data prepared with other settings.
+    """
+    # Told before hours are spent on decoding.
+    wanted = read_splits(splits, validation, seed)
+    names = [name for part in wanted.clips.values() for name, _ in part]
+    sources = find_clips(clips, names)
+    folder = Path(out)
+    require_same_settings(
+        folder,
+        {
+            'audio_size': list(audio_size),
+            'frame_size': list(frame_size),
+            'rate': RATE,
+            'window': WINDOW,
+            'hop': HOP,
+        },
+    )
+    make_folders(folder)
+    present = _present(folder)
+    done = [name for name in names if all(name in found for found in present.values())]
+    finished = set(done)
+    waiting = [name for name in names if name in sources and name not in finished]
+    missing = [name for name in names if name not in sources and name not in finished]
+    log(
+        f'{len(names)} clips in the split files: {len(done)} of them done before, {len(missing)} '
+        f'not in {clips}.'
+    )
+    work = partial(
+        _prepare_clip, folder=folder, audio_size=tuple(audio_size), frame_size=tuple(frame_size)
+    )
+    reasons = prepare_all(work, [sources[name] for name in waiting], workers)
+    undecodable = {name: reason for name, reason in zip(waiting, reasons) if reason}
+    broken = {**undecodable, **dict.fromkeys(missing, f'not in {clips}')}
+    write_broken(folder, broken)
+    return Preparation(
+        len(waiting) - len(undecodable),
+        len(done),
+        len(missing),
+        broken,
+        _write_lists(folder, wanted, broken),
+        len(wanted.classes),
+    )
+
+
+def find_clips(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
+    """Look for clips by their names.
+
+    Args:
+        folder: Searched at any depth.
+        names: Of the clips; other files are left alone.
+
+    Returns:
+        Files by name, of those that are there.
+
+    Raises:
+        CibaError: There is no such folder, it has none of them, or one twice.
+    """
+    if not Path(folder).is_dir():
+        raise CibaError(f'{folder}: there is no such folder of clips.')
+    wanted = set(names)
+    found: dict[str, Path] = {}
+    for path in sorted(Path(folder).rglob('*')):
+        if path.suffix not in ENDINGS or path.stem not in wanted:
+            continue
+        if path.stem in found:
+            raise CibaError(
+                f'{path} is there twice, also as {found[path.stem]}. Remove one of them.'
+            )
+        found[path.stem] = path
+    if not found:
+        raise CibaError(
+            f'{folder}: has none of the {len(wanted)} clips that the split files list, such as '
+            f'{min(wanted)}.mp4.'
+        )
+    return found
+
+
+def make_folders(folder: Path) -> None:
+    """Make the folders of the prepared form."""
+    for name, _ in FILES.values():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+
+
+def write_prepared_clip(
+    folder: Path, clip: str, spectrogram: np.ndarray, frame: Image.Image
+) -> None:
+    """Write both files of a clip, each under its final name when it is whole.
+
+    Args:
+        folder: Of the prepared data, its subfolders there.
+        clip: Its name.
+        spectrogram: (bins, frames), kept in half precision, which is finer than what the codecs of
+            videos leave of a sound.
+        frame: The frame.
+    """
+    content = io.BytesIO()
+    np.save(content, spectrogram.astype(np.float16))
+    write_whole(prepared_file(folder, 'audio', clip), content.getvalue())
+    content = io.BytesIO()
+    frame.save(content, 'JPEG', quality=_JPEG_QUALITY)
+    write_whole(prepared_file(folder, 'video', clip), content.getvalue())
+
+
+def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
+    """Write the CSV file of a split.
+
+    Args:
+        path: The file.
+        samples: Name and class of each clip.
+    """
+    _write_table(path, [HEADING, *samples])
+
+
+def write_classes(folder: Path, names: Sequence[str]) -> None:
+    """Write the names of the classes, for those who look at the data.
+
+    Args:
+        folder: Of the prepared data.
+        names: In the order of their numbers.
+    """
+    _write_table(folder / 'classes.csv', [('label', 'name'), *enumerate(names)])
+
+
+def _write_table(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    write_whole(path, text.getvalue().encode())
+
+
+def _prepare_clip(
+    path: Path, folder: Path, audio_size: tuple[int, int], frame_size: tuple[int, int]
+) -> str:
+    """Decode one clip and write its files; returns why it could not, or nothing."""
+    try:
+        spectrogram = magnitude_spectrogram(read_sound(path, RATE), size=audio_size)
+        if not np.isfinite(spectrogram).all():
+            raise CibaError('its sound has samples that are NaN or infinite')
+        frame = read_middle_frame(path).resize(frame_size[::-1], Image.BILINEAR)
+    except DECODING_ERRORS as error:
+        return str(error) or type(error).__name__
+    write_prepared_clip(folder, path.stem, spectrogram, frame)
+    return ''
+
+
+def _present(folder: Path) -> dict[str, set[str]]:
+    """By modality, the clips whose file is there; one look at each folder, not one a clip."""
+    return {
+        modality: {
+            path.name[: -len(ending)]
+            for path in (folder / name).iterdir()
+            if path.name.endswith(ending)
+        }
+        for modality, (name, ending) in FILES.items()
+    }
+
+
+def _write_lists(folder: Path, wanted: Splits, broken: dict[str, str]) -> dict[str, int]:
+    counts = {}
+    for part, members in wanted.clips.items():
+        usable = [(name, label) for name, label in members if name not in broken]
+        if not usable:
+            raise CibaError(
+                f'no clip of {part} is there and whole; {folder / BROKEN_FILE} lists why.'
+            )
+        write_split(folder / CSV_FILES[part], usable)
+        counts[part] = len(usable)
+    write_classes(folder, wanted.classes)
+    return counts
