@@ -115,21 +115,77 @@ def draw_size_sweep(
     figure = Figure(figsize=(5.2 * len(scores), 4), layout='constrained')
     for index, (title, by_size) in enumerate(scores.items()):
         axes = figure.add_subplot(1, len(scores), index + 1)
-        sizes = sorted(by_size)
-        means = [np.mean(by_size[size]) for size in sizes]
-        many = all(len(by_size[size]) > 1 for size in sizes)
-        deviations = [np.std(by_size[size], ddof=1) for size in sizes] if many else None
-        axes.errorbar(
-            range(len(sizes)), means, deviations, color=_BLUE, marker='o', capsize=3, label='CIBA'
-        )
-        axes.axhline(np.mean(baselines[title]), color='black', linewidth=1.2, label='MSE')
-        axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
-        axes.set_xlabel('Bottleneck size H')
-        axes.set_ylabel(y_label)
+        _draw_sweep(axes, by_size, baselines[title], y_label)
+        axes.set_title(title, loc='left')
+    return figure
+
+
+def draw_spectra_above_sweeps(
+    decoded: Mapping[str, Mapping[int, Sequence[float]]],
+    scores: Mapping[str, Mapping[int, Sequence[float]]],
+    baselines: Mapping[str, Sequence[float]],
+    y_label: str,
+) -> Figure:
+    """Figure 12: above, the spectra of the bottlenecks' outputs; below, the score over the size.
+
+    Args:
+        decoded: By panel title, for each size H the singular values of the decoded features'
+            covariance, largest first.
+        scores: By the same titles, see :func:`draw_size_sweep`.
+        baselines: Likewise.
+        y_label: What the scores are.
+
+    Returns:
+        The figure, one column a title.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    columns = len(decoded)
+    figure = Figure(figsize=(4.4 * columns, 7.6), layout='constrained')
+    for index, (title, by_size) in enumerate(decoded.items()):
+        axes = figure.add_subplot(2, columns, index + 1)
+        # The lightest end of the map would vanish on white.
+        shades = colormaps['viridis_r'](np.linspace(0.18, 1.0, len(by_size)))
+        for shade, size in zip(shades, sorted(by_size)):
+            values = np.asarray(by_size[size], np.float64)
+            axes.plot(
+                np.arange(1, len(values) + 1),
+                np.where(values > 0, values, np.nan),
+                color=shade,
+                linewidth=1.4,
+                label=f'H = {size}',
+            )
+        axes.set_yscale('log')
+        axes.set_xlabel('Singular value rank index')
+        axes.set_ylabel('Singular value')
         axes.set_title(title, loc='left')
         _clean(axes)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize=8)
+        axes = figure.add_subplot(2, columns, columns + index + 1)
+        _draw_sweep(axes, scores[title], baselines[title], y_label)
     return figure
+
+
+def _draw_sweep(
+    axes: Axes,
+    by_size: Mapping[int, Sequence[float]],
+    baseline: Sequence[float],
+    y_label: str,
+) -> None:
+    sizes = sorted(by_size)
+    means = [np.mean(by_size[size]) for size in sizes]
+    many = all(len(by_size[size]) > 1 for size in sizes)
+    deviations = [np.std(by_size[size], ddof=1) for size in sizes] if many else None
+    axes.errorbar(
+        range(len(sizes)), means, deviations, color=_BLUE, marker='o', capsize=3, label='CIBA'
+    )
+    axes.axhline(np.mean(baseline), color='black', linewidth=1.2, label='MSE')
+    axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    axes.set_xlabel('Bottleneck size H')
+    axes.set_ylabel(y_label)
+    _clean(axes)
+    axes.legend(frameon=False)
 
 
 def draw_boxes(groups: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:

@@ -22,6 +22,7 @@ from .classification_figures import (
     draw_boxes,
     draw_feature_map,
     draw_size_sweep,
+    draw_spectra_above_sweeps,
     existing,
     read_features,
 )
@@ -242,13 +243,18 @@ def _decoded(job: Reproduction, name: str, bottleneck: str) -> Writer:
     run = job.plan.add(Run(bottleneck, job.seeds[0]))
 
     def write() -> None:
-        file = existing(job.plan.folder(run) / 'bottlenecks.json')
-        content = json.loads(file.read_text(encoding='utf-8'))
-        spectra = {int(key[1:]): value for key, value in content['decoded_spectra'].items()}
-        proposed = content['metrics'].get('suggested_size')
-        _save(job, name, draw_decoded_spectra(spectra, None if proposed is None else int(proposed)))
+        _save(job, name, draw_decoded_spectra(*_read_decoded(job.plan, run)))
 
     return write
+
+
+def _read_decoded(plan: Plan, run: Run) -> tuple[dict[int, list[float]], int | None]:
+    """The spectra of what bottlenecks decode, by size, and the size that they propose."""
+    file = existing(plan.folder(run) / 'bottlenecks.json')
+    content = json.loads(file.read_text(encoding='utf-8'))
+    spectra = {int(key[1:]): value for key, value in content['decoded_spectra'].items()}
+    proposed = content['metrics'].get('suggested_size')
+    return spectra, None if proposed is None else int(proposed)
 
 
 def _figure_5(job: Reproduction) -> Writer:
@@ -321,6 +327,29 @@ def _figure_11(job: Reproduction) -> Writer:
     return write
 
 
+def _figure_12(job: Reproduction) -> Writer:
+    pairs = {
+        'V18 to A18': 'video_r18_to_audio_r18',
+        'V50 to A18': 'video_r50_to_audio_r18',
+        'A18 to V18': 'audio_r18_to_video_r18',
+        'A50 to V18': 'audio_r50_to_video_r18',
+    }
+    sweeps = {
+        title: _sweep(job, f'vgg_sound_mse_{pair}', f'vgg_sound_ciba_{pair}')
+        for title, pair in pairs.items()
+    }
+
+    def write() -> None:
+        decoded, scores, baselines = {}, {}, {}
+        for title, pair in pairs.items():
+            run = Run(f'vgg_sound_bottleneck_{pair}', job.seeds[0])
+            decoded[title] = _read_decoded(job.plan, run)[0]
+            scores[title], baselines[title] = sweeps[title]('accuracy/top1')
+        _save(job, 'fig12', draw_spectra_above_sweeps(decoded, scores, baselines, 'Accuracy (%)'))
+
+    return write
+
+
 def _complexity(job: Reproduction) -> Writer:
     def write() -> None:
         header, body = measure_complexity(job.plan)
@@ -344,6 +373,7 @@ TARGETS: dict[str, Callable[[Reproduction], Writer]] = {
     'fig6': _figure_6,
     'fig7': _figure_7,
     'fig11': _figure_11,
+    'fig12': _figure_12,
     'complexity': _complexity,
 }
 

@@ -85,6 +85,32 @@ DATA_SETS = {
         ('tools/make_stand_in.py', 'mm_imdb', '--out', 'data/mm_imdb'),
         ('train_cfg.max_epochs=20', 'default_hooks.checkpoint.interval=20'),
     ),
+    'vgg_sound': DataSet(
+        'vgg_sound',
+        'data/vgg_sound/train.csv',
+        'Download the clips of VGG-Sound (https://www.robots.ox.ac.uk/~vgg/data/vggsound/; the '
+        '61,195 of the 100 classes are about 100 GB, all of them three times that) and the split '
+        'files of the 100 classes, and prepare them (22 GB) with\n'
+        'python tools/prepare_vgg_sound.py CLIPS --splits SPLITS --out data/vgg_sound\n'
+        'See data/README.md.',
+        ('data/vgg_sound/test.csv',),
+        ('tools/make_stand_in.py', 'vgg_sound', '--prepared', '--out', 'data/vgg_sound'),
+        (
+            'train_cfg.max_epochs=8',
+            'train_cfg.val_interval=1',
+            'default_hooks.checkpoint.interval=8',
+            'model.bottleneck_sizes=[4,16,64]',
+            *_IN_THIS_PROCESS,
+            *(f'{stage}_dataloader.dataset.audio_size=[64,32]' for stage in _STAGES),
+            *(f'{stage}_dataloader.dataset.frame_size=[32,64]' for stage in _STAGES),
+            # An eighth as wide, and the deeper ResNets as wide as the others.
+            'model.network.feature_size=64',
+            'model.network.narrowed_size=64',
+            'model.student.network.feature_size=64',
+            'model.bottleneck.in_channels=64',
+            'model.bottleneck.out_channels=64',
+        ),
+    ),
 }
 NUSCENES = DataSet(
     'nuscenes',
