@@ -89,8 +89,8 @@ DATA_SETS = {
         'vgg_sound',
         'data/vgg_sound/train.csv',
         'Download the clips of VGG-Sound (https://www.robots.ox.ac.uk/~vgg/data/vggsound/; the '
-        '61,195 of the 100 classes are about 100 GB, all of them three times that) and the split '
-        'files of the 100 classes, and prepare them (22 GB) with\n'
+        '61,195 of the 100 classes are 60 to 120 GB) and the split files of the 100 classes '
+        '(https://github.com/weiguoPian/AV-CIL_ICCV2023), and prepare them (22 GB) with\n'
         'python tools/prepare_vgg_sound.py CLIPS --splits SPLITS --out data/vgg_sound\n'
         'See data/README.md.',
         ('data/vgg_sound/test.csv',),
