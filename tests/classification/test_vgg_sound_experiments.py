@@ -40,7 +40,6 @@ PAIRS = [
 METHODS = ('mse', 'bottleneck', 'ciba')
 TRAINED = [*BASELINES, *(f'vgg_sound_{m}_{t}_to_{s}' for m in ('mse', 'ciba') for t, s in PAIRS)]
 STAGES = ('train', 'val', 'test')
-# All channels of each are 64 wide, a size that both depths can have.
 SHORT = [
     *(option for option in DATA_SETS['vgg_sound'].demo if 'epochs' not in option),
     'train_cfg.max_epochs=2',
@@ -229,9 +228,9 @@ def test_from_the_teacher_to_the_student(tmp_path, monkeypatch):
     weight = 'network.classifier.weight'
     assert not torch.equal(plain[weight], ciba[weight])
     assert not torch.equal(mse[weight], ciba[weight])
-    assert weights[names[2]]['bottlenecks.h16.encoder.0.weight'].shape[0] == 64
+    assert weights[names[2]]['bottlenecks.h16.encoder.0.weight'].shape[0] == 128
     for name in (names[1], names[3], names[4]):
         scores = json.loads(Path('work_dirs', name, 'metrics.json').read_text())
         assert 0 <= scores['test']['accuracy/top1'] <= 100
     spectra = json.loads(Path('work_dirs', names[2], 'bottlenecks.json').read_text())
-    assert {len(values) for values in spectra['decoded_spectra'].values()} == {64}
+    assert {len(values) for values in spectra['decoded_spectra'].values()} == {128}

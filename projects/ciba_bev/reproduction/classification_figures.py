@@ -156,7 +156,10 @@ def draw_spectra_above_sweeps(
                 linewidth=1.4,
                 label=f'H = {size}',
             )
+        largest = max(max(values) for values in by_size.values())
         axes.set_yscale('log')
+        # What is further below is rounding.
+        axes.set_ylim(bottom=largest * 1e-8)
         axes.set_xlabel('Singular value rank index')
         axes.set_ylabel('Singular value')
         axes.set_title(title, loc='left')

@@ -96,19 +96,20 @@ DATA_SETS = {
         ('data/vgg_sound/test.csv',),
         ('tools/make_stand_in.py', 'vgg_sound', '--prepared', '--out', 'data/vgg_sound'),
         (
-            'train_cfg.max_epochs=8',
+            'train_cfg.max_epochs=12',
             'train_cfg.val_interval=1',
-            'default_hooks.checkpoint.interval=8',
+            'default_hooks.checkpoint.interval=12',
+            'train_dataloader.batch_size=16',
             'model.bottleneck_sizes=[4,16,64]',
             *_IN_THIS_PROCESS,
             *(f'{stage}_dataloader.dataset.audio_size=[64,32]' for stage in _STAGES),
             *(f'{stage}_dataloader.dataset.frame_size=[32,64]' for stage in _STAGES),
-            # An eighth as wide, and the deeper ResNets as wide as the others.
-            'model.network.feature_size=64',
-            'model.network.narrowed_size=64',
-            'model.student.network.feature_size=64',
-            'model.bottleneck.in_channels=64',
-            'model.bottleneck.out_channels=64',
+            # A quarter as wide, and the deeper ResNets as wide as the others.
+            'model.network.feature_size=128',
+            'model.network.narrowed_size=128',
+            'model.student.network.feature_size=128',
+            'model.bottleneck.in_channels=128',
+            'model.bottleneck.out_channels=128',
         ),
     ),
 }
