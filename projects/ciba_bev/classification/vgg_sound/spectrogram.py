@@ -58,5 +58,5 @@ def resize_spectrogram(magnitudes: np.ndarray, size: Sequence[int]) -> np.ndarra
     values = np.ascontiguousarray(magnitudes, np.float32)
     if values.shape == tuple(size):
         return values
-    image = Image.fromarray(values, 'F')
+    image = Image.fromarray(values)
     return np.asarray(image.resize((size[1], size[0]), Image.BILINEAR), np.float32)
