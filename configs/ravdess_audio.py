@@ -4,7 +4,7 @@ _base_ = ['_base_/classification/ravdess.py']
 
 model = dict(
     type='ciba_bev.Classifier',
-    network=dict(type='ciba_bev.RavdessAudioNetwork'),
+    network=dict(type='ciba_bev.RavdessAudioNetwork', channels=[32, 64, 128], feature_size=1024),
     inputs=['audio'],
 )
 train_dataloader = dict(dataset=dict(inputs=['audio']))

@@ -4,6 +4,6 @@ _base_ = ['_base_/classification/ravdess.py']
 
 model = dict(
     type='ciba_bev.Classifier',
-    network=dict(type='ciba_bev.RavdessFusionNetwork'),
+    network=dict(type='ciba_bev.RavdessFusionNetwork', channels=[32, 64, 128], feature_size=1024),
     inputs=['image', 'audio'],
 )

@@ -3,7 +3,7 @@
 Examples:
     python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips
     python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips --shared 0.25 --seed 3
-    python tools/make_stand_in.py ravdess --out data/stand_in/ravdess --prepared
+    python tools/make_stand_in.py ravdess --out data/stand_in/ravdess --prepared --samples 1280
     python tools/make_stand_in.py mm_imdb --out data/stand_in/mm_imdb
     python tools/make_stand_in.py vgg_sound --out data/stand_in/vgg_sound_clips
 """
@@ -41,7 +41,17 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='write what preparing the clips would give, without clips (ravdess, vgg_sound)',
     )
-    return parser.parse_args()
+    parser.add_argument(
+        '--samples',
+        type=int,
+        metavar='N',
+        help='with --prepared: training samples, and half as many to test and a quarter as many '
+        "to choose the epoch by (default: the data set's own)",
+    )
+    args = parser.parse_args()
+    if args.samples is not None and (not args.prepared or args.samples < 4):
+        parser.error('--samples must be at least 4 and goes with --prepared')
+    return args
 
 
 def main() -> None:
@@ -50,12 +60,16 @@ def main() -> None:
     # Looked for now, because each needs other packages.
     module = importlib.import_module(f'ciba_bev.classification.{args.data_set}.stand_in')
     write = module.write_stand_in
+    options = {}
     if args.prepared:
         write = getattr(module, 'write_prepared_stand_in', None)
         if write is None:
             sys.exit(f'Error: {args.data_set} has no form between clips and training.')
+    if args.samples is not None:
+        count = args.samples
+        options['samples'] = {'train': count, 'val': count // 4, 'test': count // 2}
     try:
-        write(args.out, seed=args.seed, shared=args.shared)
+        write(args.out, seed=args.seed, shared=args.shared, **options)
     except CibaError as error:
         sys.exit(f'Error: {error}')
     print(f'The stand-in for {args.data_set} is in {args.out}.')

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Mapping, Sequence
+from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,14 +24,17 @@ if TYPE_CHECKING:
 _BLUE, _ORANGE, _GREEN, _GREY = '#0072B2', '#D55E00', '#009E73', '#555555'
 
 
-def read_features(plan: Plan, run: Run, tap: dict, samples: int) -> np.ndarray:
-    """A trained classifier's features of the first training samples, in the data set's order.
+def read_features(
+    plan: Plan, run: Run, tap: dict, samples: int | None = None, part: str = 'train'
+) -> np.ndarray:
+    """A trained classifier's features of the first samples, in the data set's order.
 
     Args:
         plan: Where the runs are.
         run: A classifier or a distilled one.
         tap: Where the feature is read; arguments of :class:`FeatureTap`.
-        samples: How many.
+        samples: How many; None for all.
+        part: Whose samples: ``'train'``, ``'val'`` or ``'test'``.
 
     Returns:
         (D, N) float32, N at most ``samples``.
@@ -45,15 +50,27 @@ def read_features(plan: Plan, run: Run, tap: dict, samples: int) -> np.ndarray:
     frozen = FrozenModel(run.name, model, str(plan.checkpoint(run)), tap, precision='float32')
     frozen.load(allow_distilled=True)
     init_default_scope(cfg.default_scope)
-    loader = dict(cfg.train_dataloader, sampler=dict(type='DefaultSampler', shuffle=False))
+    loader = dict(cfg[f'{part}_dataloader'], sampler=dict(type='DefaultSampler', shuffle=False))
     rows, count = [], 0
-    for batch in Runner.build_dataloader(loader, seed=0):
-        # A distilled student's data have both modalities; it reads its own.
-        rows.append(frozen.feature(frozen.preprocess(batch)))
-        count += len(rows[-1])
-        if count >= samples:
-            break
+    with _working_in(plan.root):
+        for batch in Runner.build_dataloader(loader, seed=0):
+            # A distilled student's data have both modalities; it reads its own.
+            rows.append(frozen.feature(frozen.preprocess(batch)))
+            count += len(rows[-1])
+            if samples is not None and count >= samples:
+                break
     return torch.cat(rows)[:samples].T.numpy()
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    """For a while, what configs name without a leading slash is looked for in a folder."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def draw_feature_map(features: Mapping[str, np.ndarray], seed: int = 0) -> Figure:
@@ -163,7 +180,7 @@ def draw_spectra_above_sweeps(
         axes.set_xlabel('Singular value rank index')
         axes.set_ylabel('Singular value')
         axes.set_title(title, loc='left')
-        _clean(axes)
+        clean_axes(axes)
         axes.legend(frameon=False, fontsize=8)
         axes = figure.add_subplot(2, columns, columns + index + 1)
         _draw_sweep(axes, scores[title], baselines[title], y_label)
@@ -187,7 +204,7 @@ def _draw_sweep(
     axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
     axes.set_xlabel('Bottleneck size H')
     axes.set_ylabel(y_label)
-    _clean(axes)
+    clean_axes(axes)
     axes.legend(frameon=False)
 
 
@@ -217,11 +234,12 @@ def draw_boxes(groups: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axes.set_xticks(range(1, len(boxes) + 1), list(boxes), rotation=30, ha='right', fontsize=9)
         axes.set_title(title, loc='left')
         axes.set_ylabel('%')
-        _clean(axes)
+        clean_axes(axes)
     return figure
 
 
-def _clean(axes: Axes) -> None:
+def clean_axes(axes: Axes) -> None:
+    """Take away what carries no data, and put a faint grid behind the rest."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.grid(color='#DDDDDD', linewidth=0.7)
     axes.set_axisbelow(True)

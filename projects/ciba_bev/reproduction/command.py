@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ..analysis import draw_decoded_spectra, draw_spectra, save_figure
 from ..checkpoints.files import read_checkpoints_safely
+from ..errors import CibaError
 from ..runner.error_reports import exit_with_message
 from ..runner.quickstart import summarise_progress
 from ..runner.step_runner import Step, StepRunner
@@ -28,6 +29,7 @@ from .classification_figures import (
 )
 from .complexity import measure_complexity
 from .data_sets import DATA_SETS, demo_options, make_demo_root, require_data
+from .modality_gap import draw_gap, measure_gap, plan_gap, tabulate_gap
 from .paper_tables import TABLE_2, TABLES
 from .plan import SCORES, Plan, Run
 from .synthetic_figures import (
@@ -350,6 +352,23 @@ def _figure_12(job: Reproduction) -> Writer:
     return write
 
 
+def _gap(job: Reproduction) -> Writer:
+    if not job.demo:
+        raise CibaError(
+            'gap needs stand-in data, which share as much as they are told to: add --demo.'
+        )
+    plans = plan_gap(job.plan, job.seeds)
+
+    def write() -> None:
+        measured = measure_gap(plans, job.seeds)
+        title = f'Modality gap on stand-ins, test data; {len(job.seeds)} seeds. {job.note}'
+        shown = write_cells(title, *tabulate_gap(measured), job.out / 'gap')
+        job.console.print(shown, soft_wrap=not job.console.is_terminal)
+        _save(job, 'gap', draw_gap(measured))
+
+    return write
+
+
 def _complexity(job: Reproduction) -> Writer:
     def write() -> None:
         header, body = measure_complexity(job.plan)
@@ -374,6 +393,7 @@ TARGETS: dict[str, Callable[[Reproduction], Writer]] = {
     'fig7': _figure_7,
     'fig11': _figure_11,
     'fig12': _figure_12,
+    'gap': _gap,
     'complexity': _complexity,
 }
 

@@ -50,6 +50,8 @@ class Plan:
             an override is left out of configs that do not have its key.
         processes: Processes (GPUs) of one training.
         first_steps: By the same prefix, steps that come before all trainings of that data set.
+        label: Put before the names of the trainings' steps, so that the steps of plans with other
+            data can be joined; such plans need a ``work_dir`` each.
     """
 
     root: Path
@@ -57,6 +59,7 @@ class Plan:
     options: dict[str, list[str]] = field(default_factory=dict)
     processes: int = 1
     first_steps: dict[str, Step] = field(default_factory=dict)
+    label: str = ''
 
     def __post_init__(self) -> None:
         self._steps: dict[str, Step] = {}
@@ -76,6 +79,10 @@ class Plan:
     def folder(self, run: Run) -> Path:
         """Where a run writes."""
         return self.work_dir / run.name
+
+    def step_name(self, run: Run) -> str:
+        """What the step of a run is called, which later steps wait for."""
+        return f'{self.label}{run.name}'
 
     def checkpoint(self, run: Run) -> Path:
         """What later runs start from: the best epoch, or the last where none is chosen."""
@@ -97,7 +104,8 @@ class Plan:
         Returns:
             The same run.
         """
-        if run.name in self._steps:
+        name = self.step_name(run)
+        if name in self._steps:
             return run
         cfg = self.read(run.config)
         after, options = [], [f'randomness.seed={run.seed}', *self.options_of(run.config)]
@@ -112,7 +120,7 @@ class Plan:
             if not part or 'checkpoint' not in part:
                 continue
             earlier = self.add(Run(Path(part.config).stem, run.seed))
-            after.append(earlier.name)
+            after.append(self.step_name(earlier))
             # As it was trained, with all its overrides.
             options.append(f'model.{role}.config={self.trained_config(earlier)}')
             options.append(f'model.{role}.checkpoint={self.checkpoint(earlier)}')
@@ -125,9 +133,9 @@ class Plan:
             outputs.append(spectra)
         elif _chooses_best(cfg):
             outputs.append(self.folder(run) / SCORES)
-        self._steps[run.name] = Step(
-            run.name,
-            f'Train {run.name}',
+        self._steps[name] = Step(
+            name,
+            f'Train {name}',
             self._command(run, options),
             outputs,
             after=after,
@@ -149,16 +157,16 @@ class Plan:
         """
         self.add(run)
         scores = self.folder(run) / SCORES
-        name = f'score_{run.name}'
+        name = f'score_{self.step_name(run)}'
         config = f'configs/{plain_config}.py'
         command = [*self._launch('tools/test.py'), config, str(self.checkpoint(run))]
         command += ['--work-dir', str(self.folder(run)), '--out', str(scores)]
         self._steps[name] = Step(
             name,
-            f'Score {run.name}',
+            f'Score {self.step_name(run)}',
             [*command, *self._launcher()],
             [scores],
-            after=[run.name],
+            after=[self.step_name(run)],
             config=config,
         )
         return scores

@@ -44,10 +44,7 @@ class Scores:
     @property
     def ours(self) -> str:
         """Mean and deviation; without a deviation for a single seed."""
-        if len(self.values) == 1:
-            return f'{self.values[0]:.2f}'
-        mean, deviation = mean_and_deviation(self.values)
-        return f'{mean:.2f} ± {deviation:.2f}'
+        return format_scores(self.values)
 
 
 def read_table(table: PaperTable, plan: Plan, seeds: Sequence[int]) -> list[tuple[Row, list]]:
@@ -78,7 +75,7 @@ def read_table(table: PaperTable, plan: Plan, seeds: Sequence[int]) -> list[tupl
         for column, found in enumerate(values[row.method, row.modality]):
             p_value = paper_p_value = None
             if row.compared_with is not None:
-                p_value = _compare(found, values[row.compared_with][column])
+                p_value = compare_scores(found, values[row.compared_with][column])
                 paper_p_value = welch_p_value(
                     *row.paper[column],
                     PAPER_RUNS,
@@ -113,7 +110,7 @@ def write_table(
         for score in scores:
             mean, deviation = score.paper
             cells += [score.ours, f'{mean:.2f} ± {deviation:.2f}']
-            cells += [_format_p(score.p_value), _format_p(score.paper_p_value)]
+            cells += [format_p_value(score.p_value), format_p_value(score.paper_p_value)]
         body.append(cells)
     title = f'{table.title}; {len(rows[0][1][0].values)} seeds. {note}'.strip()
     return write_cells(title, header, body, stem)
@@ -162,14 +159,32 @@ def _read_score(plan: Plan, row: Row, seed: int, part: str, metric: str) -> floa
     return scores[metric]
 
 
-def _compare(ours: Sequence[float], others: Sequence[float]) -> float:
+def compare_scores(ours: Sequence[float], others: Sequence[float]) -> float:
+    """Welch's p-value between two rows.
+
+    Args:
+        ours: One score for each seed.
+        others: The same of the row it is compared with.
+
+    Returns:
+        The two-sided p-value; NaN for a single seed and where nothing varies.
+    """
     if len(ours) < 2:
         return math.nan
     one, other = mean_and_deviation(ours), mean_and_deviation(others)
     return welch_p_value(*one, len(ours), *other, len(others))
 
 
-def _format_p(value: float | None) -> str:
+def format_scores(values: Sequence[float]) -> str:
+    """Mean and sample deviation of scores; without a deviation for a single seed."""
+    if len(values) == 1:
+        return f'{values[0]:.2f}'
+    mean, deviation = mean_and_deviation(values)
+    return f'{mean:.2f} ± {deviation:.2f}'
+
+
+def format_p_value(value: float | None) -> str:
+    """A p-value to three digits; nothing for None, a dash for NaN."""
     if value is None:
         return ''
     if math.isnan(value):
