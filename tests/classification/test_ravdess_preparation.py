@@ -322,26 +322,14 @@ def test_the_dial_says_what_both_modalities_have(shared, common):
     audio, image = (np.stack(column) for column in zip(*pairs))
     same = (audio == image).all(0)
     assert same.tolist() == [index < common for index in range(LATENTS)]
-    # Over all emotions, what is not shared cannot be guessed from the other modality.
-    for index in range(common, LATENTS):
-        for other in range(LATENTS):
-            assert abs(np.corrcoef(audio[:, index], image[:, other])[0, 1]) < 0.15
-
-
-@pytest.mark.parametrize('shared', [0.25, 1.0])
-def test_the_latents_of_both_together_tell_the_emotion(shared):
-    model = ExpressionModel(0, shared)
+    # What is not shared is related through the emotion only.
     labels = np.arange(400) % 8
-    audio, image = (
-        np.stack(column)
-        for column in zip(*(model.draw(label, model.clip(n)) for n, label in enumerate(labels)))
-    )
-    both = np.concatenate((image, audio[:, model.common :]), axis=1)
-    guessed = (np.arctanh(both) @ model.directions.T).argmax(1)
-    assert (guessed == labels).all()
-    alone = (np.arctanh(image) @ model.directions[:, :LATENTS].T).argmax(1) == labels
-    # By chance it would be an eighth.
-    assert alone.all() if shared == 1 else 0.3 < alone.mean() < 0.9
+    for index in range(common, LATENTS):
+        within = [audio[:, index].copy(), image[:, index].copy()]
+        for values in within:
+            for label in range(8):
+                values[labels == label] -= values[labels == label].mean()
+        assert abs(np.corrcoef(*within)[0, 1]) < 0.2
 
 
 def test_the_dial_has_ends():

@@ -2,10 +2,8 @@
 
 A face has eight movable parts and a chord eight tones; the position of each part and the loudness
 of each tone is one latent number. Some latents are common to face and chord, the others belong to
-one of them and are independent of the other's. An emotion is a direction in the space of all
-latents, shared or not, and a clip has the one that its latents lie furthest along. So either
-modality tells the emotion in part, what one has to itself cannot be guessed from the other, and
-the share of common latents is the dial for the modality gap.
+one of them. All have a mean for each emotion and scatter around it, so that either modality tells
+the emotion in part, and the share of common latents is the dial for the modality gap.
 """
 
 from __future__ import annotations
@@ -39,45 +37,43 @@ _NOISE = 1e-3
 
 
 class ExpressionModel:
-    """What all clips of a stand-in have in common: what tells emotions, and looks and voices.
+    """What all clips of a stand-in have in common: emotions' means, and how actors look and sound.
 
     Args:
-        seed: Of the directions.
+        seed: Of the means.
         shared: Share of the latents that face and chord have in common, 0 to 1.
+        separation: Standard deviation of the emotions' means, in units of the scatter around them.
 
     Raises:
         CibaError: The share is outside its range.
     """
 
-    def __init__(self, seed: int, shared: float) -> None:
+    def __init__(self, seed: int, shared: float, separation: float = 1.0) -> None:
         if not 0 <= shared <= 1:
             raise CibaError(f'shared is {shared}; it must be from 0 to 1.')
         self.seed = seed
         self.common = round(shared * LATENTS)
-        # Of the face's latents, then of those that the chord has to itself.
-        shape = (len(EMOTIONS), 2 * LATENTS - self.common)
-        directions = np.random.default_rng((seed, 0)).standard_normal((len(EMOTIONS), 2 * LATENTS))
-        directions = directions[:, : shape[1]]
-        # Of one length, so that no emotion is rare.
-        self.directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        # Common ones, and those of each modality; of the latter, the last are used.
+        shape = (3, len(EMOTIONS), LATENTS)
+        self.means = separation * np.random.default_rng((seed, 0)).standard_normal(shape)
 
     def draw(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the latents of a clip, until they are those of an emotion.
+        """Draw the latents of a clip.
 
         Args:
             label: Emotion, 0 to 7.
-            generator: Where they come from.
+            generator: Source of the scatter.
 
         Returns:
             Latents of the chord and of the face, (8,) each, between -1 and 1; the first
             ``common`` of them are the same.
         """
-        while True:
-            latents = generator.standard_normal(self.directions.shape[1])
-            if (self.directions @ latents).argmax() == label:
-                break
-        face, rest = np.split(np.tanh(0.7 * latents), [LATENTS])
-        return np.concatenate((face[: self.common], rest)), face
+        drawn = self.means[:, label] + generator.standard_normal((3, LATENTS))
+        general, audio, image = np.tanh(0.5 * drawn)
+        return tuple(
+            np.concatenate((general[: self.common], specific[self.common :]))
+            for specific in (audio, image)
+        )
 
     def actor(self, number: int) -> np.random.Generator:
         """The generator of an actor's looks and voice, the same each time."""
