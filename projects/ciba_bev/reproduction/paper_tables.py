@@ -87,7 +87,7 @@ def _vgg_pair(
 
 TABLES = {
     'table1a': PaperTable(
-        'Table 1(a) and 4(a): RAVDESS, accuracy (%)',
+        'Tables 1(a) and 4(a): RAVDESS, accuracy (%)',
         'ravdess',
         _ACCURACY,
         (
@@ -127,7 +127,7 @@ TABLES = {
         ),
     ),
     'table1b': PaperTable(
-        'Table 1(b) and 4(b): MM-IMDB, F1 (%)',
+        'Tables 1(b) and 4(b): MM-IMDB, F1 (%)',
         'mm_imdb',
         _F1,
         (
@@ -145,7 +145,7 @@ TABLES = {
         ),
     ),
     'table3': PaperTable(
-        'Table 3 and 5: VGG-Sound, accuracy (%)',
+        'Tables 3 and 5: VGG-Sound, accuracy (%)',
         'vgg_sound',
         _ACCURACY,
         (
