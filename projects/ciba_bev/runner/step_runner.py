@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -24,6 +25,8 @@ from .measured_process import Measurement, run_measured
 
 _GIBIBYTE = 2**30
 _LOG_TAIL = 25
+# Into a file or a pipe, a step says no more often how far it is; everything is in its log.
+_SECONDS_BETWEEN_LINES = 15
 
 
 @dataclass
@@ -162,10 +165,14 @@ class StepRunner:
         self._clear_earlier_attempt(step)
         log_file = self.work_dir / f'{step.name}.log'
         self._show(step, 'starting')
+        last_shown = -math.inf
 
         def report(line: str) -> None:
+            nonlocal last_shown
             progress = self.summarise(line) if step.config else line.strip()
-            if progress:
+            pause = 0 if self.console.is_terminal else _SECONDS_BETWEEN_LINES
+            if progress and time.monotonic() - last_shown >= pause:
+                last_shown = time.monotonic()
                 self._show(step, progress)
 
         measured = run_measured(
@@ -200,10 +207,11 @@ class StepRunner:
         return [*step.command, '--resume', str(step.begins_with)]
 
     def _show(self, step: Step, progress: str) -> None:
+        line = f'{step.title}: {progress}'
         if self.console.is_terminal:
-            self._progress[step.name] = f'{step.title}: {progress}'
+            self._progress[step.name] = line
         else:
-            self.console.print(escape(f'{step.title}: {progress}'))
+            self.console.print(escape(line), soft_wrap=True)
 
     def _display(self) -> Live:
         """The lines that say what is running, kept up to date on a terminal."""
