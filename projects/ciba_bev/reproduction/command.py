@@ -41,6 +41,8 @@ from .synthetic_figures import (
 from .tables import read_table, write_cells, write_table
 
 STAND_IN_NOTE = 'Stand-in data made by the project, short trainings: not comparable to the paper.'
+# A file has room for the widest table.
+_COLUMNS = 240
 # Features of so many training samples place the points of Fig. 1.
 FEATURE_MAP_SAMPLES = 1000
 
@@ -418,6 +420,9 @@ def reproduce(
         CibaError: Data are missing, or a step failed.
     """
     console = Console(highlight=False)
+    if not console.is_terminal:
+        # Into a file or a pipe: tables are not squeezed.
+        console.width = _COLUMNS
     work_dir = root / 'work_dirs' / ('reproduce_demo' if demo else 'reproduce')
     processes = max(1, torch.cuda.device_count()) if 'table2' in targets else 1
     base = make_demo_root(root, work_dir) if demo else root
