@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import mmdet3d
 import pytest
+import torch
 
 PROJECT = Path(__file__).resolve().parents[2]
 MMDET3D_TOOLS = Path(mmdet3d.__file__).parent / '.mim' / 'tools'
@@ -92,9 +94,49 @@ def test_installed_and_copied_train_alike(simulated_nuscenes, checkout, tmp_path
     assert losses['ciba_bev'] == losses['projects.ciba_bev']
 
 
+# mmengine always picks a GPU for each of several processes; without one this alone is left out.
+ON_CPU = """
+import torch
+torch.cuda.set_device = lambda device: None
+"""
+
+
+@pytest.mark.slow
+def test_the_checkouts_own_dist_train_trains_the_copy(simulated_nuscenes, checkout, tmp_path):
+    """Two processes, joined by gloo, each on its half of the samples."""
+    text = CONFIG.format(
+        configs=PROJECT / 'configs', package='projects.ciba_bev', data_root=simulated_nuscenes
+    )
+    text += "env_cfg = dict(dist_cfg=dict(backend='gloo'))\n"
+    text += "model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)\n"
+    (tmp_path / 'config.py').write_text(text)
+    (checkout / 'sitecustomize.py').write_text(ON_CPU)
+    with socket.socket() as free:
+        free.bind(('', 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        'CUDA_VISIBLE_DEVICES': '',
+        'OMP_NUM_THREADS': '1',
+        'PORT': str(port),
+        'PATH': os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]),
+    }
+    command = ['bash', checkout / 'tools' / 'dist_train.sh', 'config.py', '2', '--work-dir', 'run']
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    weights = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=False)
+    # Seven frames, two to a batch: four steps of one process, two of two.
+    assert weights['message_hub']['runtime_info']['iter'] == 1
+    assert all(value.isfinite().all() for value in weights['state_dict'].values())
+
+
 def test_importing_prints_nothing_and_patches_nothing(tmp_path):
-    """Nothing but its own modules and scopes is there afterwards that was not there before."""
+    """Nothing but its own modules and scopes is there afterwards that was not there before.
+
+    And what it takes is small beside mmdet3d's own import.
+    """
     script = """
+import time
 import mmdet3d.apis, mmdet3d.models, mmdet3d.datasets, mmdet3d.evaluation, torch, warnings
 from mmengine.registry import MODELS, DATASETS, TRANSFORMS, TASK_UTILS, METRICS, HOOKS
 def state():
@@ -109,7 +151,10 @@ def state():
     return found
 before = state()
 warnings.simplefilter('error')
+start = time.process_time()
 import ciba_bev
+seconds = time.process_time() - start
+assert seconds < 1, f'{seconds} s'
 after = state()
 changed = [key for key in after if before.get(key) != after[key]]
 assert not changed, changed
@@ -117,6 +162,32 @@ assert not changed, changed
     ended = run(['-c', script], tmp_path)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert ended.stdout == ''
+
+
+def test_names_that_a_repository_has_registered_already_stay_its_own(tmp_path):
+    """Before and after this package's import; a config's scope or prefix says which is meant."""
+    script = """
+import mmengine.registry as root
+from mmdet3d.registry import MODELS, TASK_UTILS
+def register(registry, name):
+    registry.register_module(name=name, module=type(name, (), {}))
+register(MODELS, 'BEVFormer')
+register(TASK_UTILS, 'HungarianAssigner3D')
+register(TASK_UTILS, 'HungarianMatcher3D')
+import ciba_bev
+register(MODELS, 'ObjectDGCNN')
+for registry, name in ((root.MODELS, 'BEVFormer'), (root.MODELS, 'ObjectDGCNN'),
+                       (root.TASK_UTILS, 'HungarianMatcher3D')):
+    theirs, ours = registry.get(f'mmdet3d.{name}'), registry.get(f'ciba_bev.{name}')
+    assert theirs.__module__ == '__main__', theirs
+    assert ours.__module__.startswith('ciba_bev.'), ours
+    for scope, expected in (('mmdet3d', theirs), ('ciba_bev', ours)):
+        with registry.switch_scope_and_registry(scope) as scoped:
+            assert scoped.get(name) is expected, (scope, name)
+assert root.TASK_UTILS.get('mmdet3d.HungarianAssigner3D').__module__ == '__main__'
+"""
+    ended = run(['-c', script], tmp_path)
+    assert ended.returncode == 0, ended.stderr[-3000:]
 
 
 def test_two_copies_at_once_are_refused(checkout, tmp_path):
