@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import copy
+import logging
 import os
 import shlex
+import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Sequence
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from ..checkpoints.files import read_checkpoints_safely
@@ -295,8 +298,26 @@ def choose_taps(
         if teacher_tap
         else closest_cell_size(teacher.candidates, teacher.extent, chosen_student, student.extent)
     )
+    _require_known_ground(teacher, chosen_teacher, student, chosen_student)
     _require_alignment(teacher, chosen_teacher, student, chosen_student)
     return chosen_teacher, chosen_student
+
+
+def _require_known_ground(
+    teacher: Side, teacher_tap: TapCandidate, student: Side, student_tap: TapCandidate
+) -> None:
+    """Refuse to compare a map on the ground with one that may be of something else, an image."""
+    if not (teacher_tap.grid and student_tap.grid):
+        return
+    for side, tap, other in ((teacher, teacher_tap, student), (student, student_tap, teacher)):
+        if side.extent is None and other.extent is not None:
+            raise CibaError(
+                f'{side.config}: has no point_cloud_range, so that nothing says which ground the '
+                f"{side.role}'s map at {tap.name} ({' x '.join(map(str, tap.grid))}) covers; the "
+                f"{other.role}'s covers {_metres(other.extent)}. If it is a map of the image and "
+                'not of the ground, the model has none to distil; else state its range at the top '
+                'of that config: point_cloud_range = [x_min, y_min, z_min, x_max, y_max, z_max].'
+            )
 
 
 def _require_alignment(
@@ -310,37 +331,43 @@ def _require_alignment(
     align_to_student(*maps, *taps)
 
 
-def show_candidates(side: Side, chosen: TapCandidate, console: Console) -> None:
+def show_candidates(side: Side, chosen: TapCandidate | None, console: Console) -> None:
     """Print the taps of one model that could serve.
 
     Args:
         side: The examined model.
-        chosen: The one that is used.
+        chosen: The one that is used; None if that could not be decided.
         console: Where to print.
     """
-    covered = 'features without a grid'
+    covered = 'no point_cloud_range in the config'
     if side.extent:
         covered = f'{_metres(side.extent)} from {side.extent_field}'
     batch = 'one batch of its data' if side.data_are_real else 'a made-up batch: no data there'
-    table = Table(title=f'{side.role}: {side.config}\n{covered}; {batch}', title_justify='left')
-    for column in ('', 'tap', 'shape', 'layout', 'grid', 'cell'):
-        table.add_column(column, overflow='fold')
+    # Paths and taps are there to be copied: none is broken at the width of the terminal.
+    console.print(f'\n{side.role}: {side.config}', markup=False, highlight=False, soft_wrap=True)
+    console.print(f'{covered}; {batch}', markup=False, highlight=False, soft_wrap=True)
     listed = side.candidates[:LISTED_TAPS]
-    if chosen.name not in [candidate.name for candidate in listed]:
+    if chosen is not None and chosen.name not in [candidate.name for candidate in listed]:
         listed = [chosen, *listed]
+    rows = [('', 'tap', 'shape', 'layout', 'grid', 'cell')]
     for candidate in listed:
         size = ''
         if candidate.grid and side.extent:
             size = f'{cell_size(candidate.grid, side.extent):.3g} m'
-        table.add_row(
-            '→' if candidate.name == chosen.name else '',
-            candidate.name,
-            ' x '.join(map(str, candidate.shape)),
-            candidate.layout,
-            ' x '.join(map(str, candidate.grid)),
-            size,
+        rows.append(
+            (
+                '→' if chosen is not None and candidate.name == chosen.name else '',
+                candidate.name,
+                ' x '.join(map(str, candidate.shape)),
+                candidate.layout,
+                ' x '.join(map(str, candidate.grid)),
+                size,
+            )
         )
-    console.print(table)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        line = '  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     left_out = len(side.candidates) - LISTED_TAPS
     if left_out > 0:
         console.print(f'{left_out} more lie deeper in the model; any can be named.')
@@ -556,9 +583,19 @@ def create_pair(args: argparse.Namespace, console: Console) -> list[Path]:
         CibaError: See :func:`examine`, :func:`choose_taps` and :func:`make_configs`.
     """
     read_checkpoints_safely()
-    teacher = examine('teacher', args.teacher, args.teacher_checkpoint, args.cfg_options)
-    student = examine('student', args.student, args.student_checkpoint, args.cfg_options)
-    teacher_tap, student_tap = choose_taps(teacher, student, args.teacher_tap, args.student_tap)
+    # What data sets and layers say of themselves while they are built is not asked for here.
+    MMLogger.get_current_instance().setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        teacher = examine('teacher', args.teacher, args.teacher_checkpoint, args.cfg_options)
+        student = examine('student', args.student, args.student_checkpoint, args.cfg_options)
+    try:
+        teacher_tap, student_tap = choose_taps(teacher, student, args.teacher_tap, args.student_tap)
+    except CibaError:
+        # To choose others, they must be seen.
+        for side in (teacher, student):
+            show_candidates(side, None, console)
+        raise
     show_candidates(teacher, teacher_tap, console)
     show_candidates(student, student_tap, console)
     require_same_form(teacher, student)
@@ -582,23 +619,34 @@ def create_pair(args: argparse.Namespace, console: Console) -> list[Path]:
 
 def _show_commands(files: list[Path], teacher: Side, student: Side, console: Console) -> None:
     ciba, bottleneck = files[:2]
-    commands = [
-        f'python tools/train.py {shlex.quote(side.config)}'
+    steps = [
+        (f'the {side.role}, whose weights are not at {side.checkpoint}', 'train', side.config)
         for side in (teacher, student)
         if '://' not in side.checkpoint and not Path(side.checkpoint).is_file()
     ]
-    commands += [
-        f'python tools/train.py {shlex.quote(str(file))}' for file in (bottleneck, ciba, *files[2:])
+    sizes = ', '.join(map(str, BOTTLENECK_SIZES))
+    steps += [
+        (f'Algorithm 1: bottlenecks of H = {sizes}; proposes H', 'train', bottleneck),
+        (f'Algorithm 2 with H = {CHOSEN_SIZE}', 'train', ciba),
+        *[('plain MSE, to compare with', 'train', file) for file in files[2:]],
     ]
     last = Path(expected_checkpoint(student.cfg, str(ciba))).name
-    commands.append(
-        f'python tools/test.py {shlex.quote(student.config)} work_dirs/{ciba.stem}/{last}'
-    )
-    console.print(
-        '\nWritten: ' + ', '.join(map(str, files)) + '. Run, in this order:', markup=False
-    )
-    for command in commands:
-        console.print(command, markup=False, highlight=False, soft_wrap=True)
+    weights = f'work_dirs/{ciba.stem}/{last}'
+    steps.append(('the distilled student, a plain student', 'test', student.config, weights))
+    console.print('\nWritten:')
+    for file in files:
+        console.print(f'  {file}', markup=False, highlight=False, soft_wrap=True)
+    console.print('Run, in this order:')
+    for remark, tool, *words in steps:
+        command = ' '.join(shlex.quote(str(word)) for word in (_tool(tool), *words))
+        console.print(f'  # {remark}', markup=False, highlight=False, soft_wrap=True)
+        console.print(f'  python {command}', markup=False, highlight=False, soft_wrap=True)
+
+
+def _tool(name: str) -> str:
+    """Another of the command lines, as it is called from here: those beside the running one."""
+    beside = Path(sys.argv[0]).parent / f'{name}.py'
+    return str(beside) if beside.is_file() else f'tools/{name}.py'
 
 
 def main(arguments: list[str] | None = None) -> None:

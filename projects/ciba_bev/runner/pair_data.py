@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
+from mmengine.registry import DATASETS, TRANSFORMS, Registry, init_default_scope
 from mmengine.runner import Runner
 
 from ..errors import CibaError
@@ -57,7 +57,9 @@ def first_batch(cfg: Config, role: str, config: str) -> tuple[dict, bool]:
         raise CibaError(
             f'{config}: the {role} must be run on one batch to see its features, and its data are '
             f'not there ({where}). Put the data set there, or name its place with '
-            '--cfg-options data_root=DIR; `python tools/simulate_nuscenes.py` makes a small one.'
+            '--cfg-options data_root=DIR. A small one in the format of nuScenes is made by `python '
+            'tools/simulate_nuscenes.py --out DIR`, then `python tools/create_data.py --root-path '
+            'DIR --version v1.0-mini`.'
         )
     return batch, False
 
@@ -109,7 +111,7 @@ def _point_columns(pipeline: list[dict]) -> int:
     for transform in _loaders_of('points', pipeline):
         use_dim = transform.get('use_dim')
         if use_dim is None:
-            kind = TRANSFORMS.get(transform['type'])
+            kind = _class_of(transform['type'], TRANSFORMS)
             use_dim = inspect.signature(kind.__init__).parameters['use_dim'].default
         columns = use_dim if isinstance(use_dim, int) else len(use_dim)
     return columns
@@ -211,12 +213,20 @@ def read_features_only(train_loader: dict[str, Any], val_loader: dict[str, Any])
     train['pipeline'] = copy.deepcopy(val['pipeline'])
     if 'modality' in val:
         train['modality'] = copy.deepcopy(val['modality'])
-    kind = DATASETS.get(train['type']) if isinstance(train.get('type'), str) else train.get('type')
+    kind = _class_of(train['type'], DATASETS)
     if any(
         'filter_empty_gt' in inspect.signature(base.__init__).parameters for base in kind.__mro__
     ):
         # Without annotations every frame looks empty.
         train['filter_empty_gt'] = False
+
+
+def _class_of(kind: str | type, registry: Registry) -> type:
+    """What a config's ``type`` stands for, within the default scope."""
+    if not isinstance(kind, str):
+        return kind
+    with registry.switch_scope_and_registry(None) as scoped:
+        return scoped.get(kind)
 
 
 def _loaders_of(name: str, pipeline: list[dict]) -> list[dict]:
