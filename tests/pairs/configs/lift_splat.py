@@ -31,7 +31,9 @@ model = dict(
         tasks=tasks,
         share_conv_channel=16,
         common_heads=dict(reg=(2, 1), height=(1, 1), dim=(3, 1), rot=(2, 1), vel=(2, 1)),
-        separate_head=dict(type='mmdet3d.SeparateHead', init_bias=-2.19, final_kernel=1),
+        separate_head=dict(
+            type='mmdet3d.SeparateHead', head_conv=16, init_bias=-2.19, final_kernel=1
+        ),
         bbox_coder=dict(
             type='mmdet3d.CenterPointBBoxCoder',
             post_center_range=[-50, -50, -10, 50, 50, 10],
