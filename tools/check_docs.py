@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, Collection, Iterator, NamedTuple, Sequence
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = ('README.md', 'docs/*.md', 'data/*.md')
@@ -159,19 +159,41 @@ def _split_line(page: str, line: int, text: str) -> Iterator[Command]:
         words = []
 
 
-def check_command(root: Path, command: Command) -> Iterator[str]:
+def find_written_configs(commands: Sequence[Command]) -> set[str]:
+    """The configs that commands of a page write themselves.
+
+    Args:
+        commands: Those of the page.
+
+    Returns:
+        Paths relative to the repository: the three that ``tools/new_pair.py --name NAME`` writes.
+    """
+    written = set()
+    for command in commands:
+        words = command.words
+        if 'tools/new_pair.py' in words and '--name' in words[:-1]:
+            name = words[words.index('--name') + 1]
+            written |= {
+                f'configs/{file}.py'
+                for file in (f'bottleneck_{name}', f'ciba_{name}_h4', f'mse_{name}')
+            }
+    return written
+
+
+def check_command(root: Path, command: Command, written: Collection[str] = ()) -> Iterator[str]:
     """Check a command without executing it.
 
     Args:
         root: The checkout.
         command: The command.
+        written: Configs that are not there yet, but will be.
 
     Yields:
         What is wrong with it.
     """
     program, *words = command.words
     for word in words:
-        yield from _check_word(root, word)
+        yield from _check_word(root, word, written)
     if program in ('bash', 'sh') and words:
         yield from _check_shell_script(root, words)
     elif re.match(r'python[\d.]*$', program) and words:
@@ -180,13 +202,14 @@ def check_command(root: Path, command: Command) -> Iterator[str]:
         yield f'{program}: not a command that tools/check_docs.py knows'
 
 
-def _check_word(root: Path, word: str) -> Iterator[str]:
+def _check_word(root: Path, word: str, written: Collection[str]) -> Iterator[str]:
     """Config files are there, and so will be the checkpoints that training with them makes."""
     is_kept = re.match(r'(configs|projects|tests|requirements)/', word)
-    if is_kept and not _is_placeholder(word) and not (root / word.split('::')[0]).exists():
+    is_expected = is_kept and not _is_placeholder(word) and word not in written
+    if is_expected and not (root / word.split('::')[0]).exists():
         yield f'there is no {word}'
     match = _CHECKPOINT.match(word)
-    if match:
+    if match and f'configs/{match.group(1)}.py' not in written:
         config = root / 'configs' / f'{match.group(1)}.py'
         if not config.is_file():
             yield f'{word}: there is no {config.relative_to(root)} that would make it'
@@ -291,18 +314,19 @@ def _is_number(word: str) -> bool:
     return word.isdigit() or word.isupper()
 
 
-def check_prose(root: Path, page: Path) -> Iterator[Problem]:
+def check_prose(root: Path, page: Path, written: Collection[str] = ()) -> Iterator[Problem]:
     """Check a page's links and the file names in its code spans.
 
     Args:
         root: The checkout.
         page: The page.
+        written: Configs that are not there yet, but will be.
 
     Yields:
         What is wrong.
     """
     name = page.relative_to(root).as_posix()
-    known = _names_of_files(root)
+    known = _names_of_files(root) | {Path(path).name for path in written}
     for number, language, line in split_page(page.read_text(encoding='utf-8')):
         if language:
             continue
@@ -315,7 +339,8 @@ def check_prose(root: Path, page: Path) -> Iterator[Problem]:
             # Data and results are not kept in the repository.
             if span.startswith('data/') and span != 'data/README.md':
                 continue
-            if not ((root / span).exists() or ('/' not in span and span in known)):
+            is_known = span in known if '/' not in span else span in written
+            if not ((root / span).exists() or is_known):
                 yield Problem(name, number, f'there is no {span} in the repository')
         for target in _LINK.findall(_CODE_SPAN.sub('', line)):
             message = _check_link(root, page, target)
@@ -380,11 +405,13 @@ def check_pages(root: Path = REPOSITORY) -> tuple[list[Command], list[Problem]]:
     for page in find_pages(root):
         name = page.relative_to(root).as_posix()
         commands, found = find_commands(name, page.read_text(encoding='utf-8'))
+        written = find_written_configs(commands)
         for command in commands:
             found += [
-                Problem(name, command.line, message) for message in check_command(root, command)
+                Problem(name, command.line, message)
+                for message in check_command(root, command, written)
             ]
-        found += check_prose(root, page)
+        found += check_prose(root, page, written)
         all_commands += commands
         problems += sorted(found, key=lambda problem: problem.line)
     return all_commands, problems

@@ -169,6 +169,21 @@ def test_prose(check_docs, checkout, text, message):
         assert message in problems[0]
 
 
+def test_configs_that_a_page_has_written_itself(check_docs, checkout):
+    (checkout / 'tools' / 'new_pair.py').write_text(
+        SCRIPT.replace("'--steps', type=int", "'--name'")
+    )
+    commands = (
+        'python tools/train.py configs/ciba_own_h4.py',
+        'python tools/test.py configs/student.py work_dirs/ciba_own_h4/epoch_12.pth',
+    )
+    page = '`mse_own.py`\n' + in_block('\n'.join(commands))
+    assert len(problems_of(check_docs, checkout, page)) == 3
+    for name, missing in (('own', 0), ('other', 3)):
+        page_with = page + in_block(f'python tools/new_pair.py configs/student.py --name {name}')
+        assert len(problems_of(check_docs, checkout, page_with)) == missing
+
+
 def test_a_script_without_a_parser_is_not_run(check_docs, checkout):
     (checkout / 'tools' / 'bare.py').write_text(
         "from pathlib import Path\n(Path(__file__).parent / 'it_ran').touch()\n"

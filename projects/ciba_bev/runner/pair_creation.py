@@ -624,9 +624,12 @@ def _show_commands(files: list[Path], teacher: Side, student: Side, console: Con
         for side in (teacher, student)
         if '://' not in side.checkpoint and not Path(side.checkpoint).is_file()
     ]
-    sizes = ', '.join(map(str, BOTTLENECK_SIZES))
     steps += [
-        (f'Algorithm 1: bottlenecks of H = {sizes}; proposes H', 'train', bottleneck),
+        (
+            'Algorithm 1: bottlenecks of several sizes H, of which it proposes one',
+            'train',
+            bottleneck,
+        ),
         (f'Algorithm 2 with H = {CHOSEN_SIZE}', 'train', ciba),
         *[('plain MSE, to compare with', 'train', file) for file in files[2:]],
     ]
