@@ -10,7 +10,7 @@ model = dict(
     teacher={{_base_.model.teacher}},
     student=dict(
         config='configs/quickstart_bevformer.py',
-        checkpoint='work_dirs/quickstart/student/epoch_12.pth',
+        checkpoint='work_dirs/quickstart/student/epoch_10.pth',
         inputs=['img'],
         tap={{_base_.model.student_tap}},
     ),
