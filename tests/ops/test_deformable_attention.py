@@ -98,6 +98,11 @@ def test_a_constant_map_stays_constant_inside_and_is_zero_outside(attention):
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_single(dtype):
+    try:
+        with torch.autocast('cpu', dtype):
+            pass
+    except RuntimeError as error:
+        pytest.skip(f'this torch: {error}')
     value, locations, weights = (tensor.detach() for tensor in random_inputs(dtype=torch.float32))
     value = value.to(dtype)
     with torch.autocast('cpu', dtype):

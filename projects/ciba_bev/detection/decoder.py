@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..ops.deformable_attention import SpatialShapes
 from .attention import DeformableAttention, feed_forward, inverse_sigmoid
+from .gradients import without_gradient
 
 # Where cx, cy and cz stand in a regression code (see box_coding).
 CENTER_CODES = (0, 1, 4)
@@ -102,7 +103,7 @@ class RefiningDecoder(nn.Module):
             states.append(query)
             # Box refinement: the next layer looks where this one believes the box is. The
             # gradient of a box stays within its own layer.
-            with torch.no_grad():
+            with without_gradient():
                 step = reg_branch(query)[..., codes].float()
                 reference_points = (step + inverse_sigmoid(reference_points)).sigmoid()
         return torch.stack(states), torch.stack(references)

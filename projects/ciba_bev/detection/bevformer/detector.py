@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import CibaError
 from ...registry import MODELS
+from ..gradients import without_gradient
 from ..nuscenes.can_bus import can_bus_from_ego_pose
 from .grid_mask import GridMask
 from .projection import lidar2img_matrices
@@ -120,7 +121,7 @@ class BEVFormer(MVXTwoStageDetector):
             None if prev_bev is None else has_previous,
         )
 
-    @torch.no_grad()
+    @without_gradient()
     def _encode_history(self, imgs: Tensor, steps: list[TimeStep]) -> Tensor | None:
         """Map of the last of the past steps, encoded as in testing: no gradient, no dropout."""
         prev_bev = None

@@ -1,0 +1,22 @@
+import pytest
+import torch
+from torch import nn
+
+from ciba_bev.detection.gradients import without_gradient
+
+
+def test_a_pass_without_gradient_costs_no_gradient_later():
+    layer = nn.Linear(3, 2)
+    with torch.autocast('cpu', torch.bfloat16):
+        with without_gradient():
+            first = layer(torch.ones(1, 3))
+        second = layer(torch.ones(1, 3))
+    assert not first.requires_grad
+    second.sum().backward()
+    torch.testing.assert_close(layer.weight.grad, torch.ones(2, 3))
+
+
+def test_gradients_are_back_after_an_error():
+    with pytest.raises(KeyError), without_gradient():
+        raise KeyError
+    assert torch.is_grad_enabled()
