@@ -3,6 +3,6 @@
 Importing the package registers its components under the scope ``ciba_bev`` and does nothing else.
 """
 
-from . import analysis, classification, detection, distillation
+from . import analysis, classification, detection, distillation, runner
 
-__all__ = ['analysis', 'classification', 'detection', 'distillation']
+__all__ = ['analysis', 'classification', 'detection', 'distillation', 'runner']

@@ -37,7 +37,7 @@ folder = argument('--work-dir')
 folder.mkdir(exist_ok=True)
 if (folder / 'epoch_12.pth').exists():
     sys.exit('resumed a complete training')
-last = 7 if 'train_cfg.max_epochs=7' in sys.argv else 12
+last = 4 if 'train_cfg.max_epochs=4' in sys.argv else 12
 for epoch in (1, last):
     (folder / f'epoch_{epoch}.pth').touch()
 (folder / 'last_checkpoint').write_text('')
@@ -113,7 +113,7 @@ def test_runs_every_step_once_and_writes_results(project):
 
 def test_distilled_students_begin_where_the_student_was_and_are_scored_as_plain_ones(project):
     run_quickstart(project, project / 'work_dirs', fresh=False)
-    common = str(project / 'work_dirs' / 'student' / 'epoch_7.pth')
+    common = str(project / 'work_dirs' / 'student' / f'epoch_{quickstart.COMMON_EPOCHS}.pth')
     lines = calls(project)
     for config in ('quickstart_mse_bevformer', 'quickstart_ciba_bevformer_h4'):
         training = next(line for line in lines if f'train.py configs/{config}.py' in line)

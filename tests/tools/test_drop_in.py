@@ -27,7 +27,10 @@ test_dataloader = val_dataloader
 val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl')
 test_evaluator = val_evaluator
 default_hooks = dict(logger=dict(interval=1))
-custom_hooks = [dict(type='ciba_bev.CheckDataHook')]
+custom_hooks = [
+    dict(type='ciba_bev.CheckDataHook'),
+    dict(type='ciba_bev.SafeCheckpointHook'),
+]
 train_cfg = dict(max_epochs=1, val_begin=2)
 """
 

@@ -2,5 +2,6 @@
 
 from .checked_runner import CheckedRunner
 from .loss_averaging_hook import LossAveragingHook
+from .safe_checkpoint_hook import SafeCheckpointHook
 
-__all__ = ['CheckedRunner', 'LossAveragingHook']
+__all__ = ['CheckedRunner', 'LossAveragingHook', 'SafeCheckpointHook']
