@@ -1,4 +1,4 @@
-"""VGG-Sound, Algorithm 1: bottlenecks of all sizes of Fig. 12, from a audio ResNet-18 to video."""
+"""VGG-Sound, Algorithm 1: bottlenecks of all sizes of Fig. 12, from an audio ResNet-18 to video."""
 
 _base_ = ['vgg_sound_mse_audio_r18_to_video_r18.py']
 

@@ -16,6 +16,16 @@ def test_a_pass_without_gradient_costs_no_gradient_later():
     torch.testing.assert_close(layer.weight.grad, torch.ones(2, 3))
 
 
+def test_copies_made_without_a_gradient_are_dropped(monkeypatch):
+    # Newer torch does not keep them, so that no gradient shows whether they were.
+    dropped = []
+    monkeypatch.setattr(torch, 'clear_autocast_cache', lambda: dropped.append(True))
+    with without_gradient():
+        assert not dropped
+        assert not torch.is_grad_enabled()
+    assert dropped == [True]
+
+
 def test_gradients_are_back_after_an_error():
     with pytest.raises(KeyError), without_gradient():
         raise KeyError

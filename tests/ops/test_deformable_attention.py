@@ -102,7 +102,9 @@ def test_half_precision_is_computed_in_single(dtype):
         with torch.autocast('cpu', dtype):
             pass
     except RuntimeError as error:
-        pytest.skip(f'this torch: {error}')
+        if dtype is not torch.float16 or 'only support Bfloat16' not in str(error):
+            raise
+        pytest.skip('this torch has no autocast to float16 on a CPU; newer ones have')
     value, locations, weights = (tensor.detach() for tensor in random_inputs(dtype=torch.float32))
     value = value.to(dtype)
     with torch.autocast('cpu', dtype):
