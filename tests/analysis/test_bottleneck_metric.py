@@ -58,6 +58,40 @@ def test_metrics_are_those_of_all_samples_at_once(samples):
     assert found['bottleneck/teacher/effective_rank'] == pytest.approx(rank(teacher), rel=1e-6)
 
 
+def test_what_differs_between_samples_is_told_from_what_tells_the_place():
+    generator = torch.Generator().manual_seed(0)
+    pattern = 3 * torch.randn(1, 6, 20, 20, generator=generator)
+    batches = []
+    for _ in range(5):
+        change = torch.randn(4, 6, 20, 20, generator=generator)
+        student = pattern + change
+        found = {'h2': pattern.expand_as(student), 'h4': pattern + 0.5 * change}
+        terms = {
+            name: BottleneckTerms(*[(decoded - student).square().sum(1).mean()] * 2, decoded)
+            for name, decoded in found.items()
+        }
+        batches.append({'teacher': change, 'student': student, **terms})
+    metric = BottleneckMetric()
+    metric.process(None, batches)
+    found = metric.evaluate(20)
+    assert found['bottleneck/student/dynamic'] == pytest.approx(0.1, abs=0.01)
+    # The pattern is nine tenths of the variance, and says nothing of any sample.
+    assert found['bottleneck/h2/explained'] == pytest.approx(0.9, abs=0.01)
+    assert found['bottleneck/h2/explained_dynamic'] == pytest.approx(0.0, abs=1e-6)
+    assert found['bottleneck/h4/explained_dynamic'] == pytest.approx(0.75, abs=1e-6)
+
+
+def test_features_without_a_grid_have_no_place():
+    student = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    error = torch.tensor(1.0)
+    metric = BottleneckMetric()
+    metric.process(
+        None,
+        [{'teacher': student, 'student': student, 'h2': BottleneckTerms(error, error, student)}],
+    )
+    assert not [name for name in metric.evaluate(8) if 'dynamic' in name]
+
+
 def test_a_round_does_not_count_in_the_next(samples):
     metric = BottleneckMetric()
     metric.process(None, samples)

@@ -59,9 +59,10 @@ def read_page(path) -> Page:
 def work_dir(tmp_path):
     """What a finished quickstart leaves, in small."""
     spectrum = [4.0, 2.0, 1.0]
-    metrics = {'suggested_size': 4.0}
+    metrics = {'suggested_size': 4.0, 'student/dynamic': 0.25}
     for size in (2, 4):
-        names = ('generation', 'explained', 'regularization', 'effective_rank')
+        names = ('generation', 'explained', 'explained_dynamic', 'regularization')
+        metrics[f'h{size}/effective_rank'] = 1.5
         metrics.update({f'h{size}/{name}': 0.5 for name in names})
     bottlenecks = {
         'metrics': metrics,

@@ -6,6 +6,7 @@ variances along its principal directions. Importing the package does not import 
 
 from .bottleneck_metric import BottleneckMetric
 from .bottleneck_size import Saturation, measure_saturation, suggest_bottleneck_size
+from .dynamic_variance import DynamicVariance
 from .figures import (
     draw_decoded_spectra,
     draw_loss_curves,
@@ -30,6 +31,7 @@ from .statistics import mean_and_deviation, welch_p_value
 __all__ = [
     'BottleneckMetric',
     'ChannelEnergy',
+    'DynamicVariance',
     'FeatureCovariance',
     'Saturation',
     'SpectrumHook',

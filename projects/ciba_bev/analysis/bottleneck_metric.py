@@ -13,7 +13,10 @@ from mmengine.evaluator import BaseMetric
 
 from ..registry import METRICS
 from .bottleneck_size import measure_saturation
+from .dynamic_variance import DynamicVariance
 from .spectra import FeatureCovariance
+
+_ROUNDING = 1e-9
 
 
 @METRICS.register_module()
@@ -24,8 +27,13 @@ class BottleneckMetric(BaseMetric):
     noise), ``h<H>/explained``, the share of the student's variance that the decoded features
     account for, and ``h<H>/effective_rank`` of the decoded features. With several sizes also
     ``suggested_size`` (Sec. 5.1.3), see :func:`suggest_bottleneck_size`. The features themselves
-    have ``teacher/effective_rank`` and ``student/effective_rank``. They are accumulated batch by
-    batch; none is kept.
+    have ``teacher/effective_rank`` and ``student/effective_rank``.
+
+    Of features on a grid, a part is the same in all samples and tells no more than the place (see
+    :class:`DynamicVariance`): ``student/dynamic`` is the share of the student's variance that is
+    not, and ``h<H>/explained_dynamic`` is what the decoded features account for of that share.
+
+    Features are accumulated batch by batch; none is kept.
 
     Args:
         out_file: JSON file for these numbers and all spectra; None for none.
@@ -43,6 +51,8 @@ class BottleneckMetric(BaseMetric):
         self._features = {'teacher': FeatureCovariance(), 'student': FeatureCovariance()}
         self._decoded: dict[str, FeatureCovariance] = {}
         self._sums: dict[str, torch.Tensor] = {}
+        # Of the student's feature, and of what each bottleneck misses of it.
+        self._dynamic: dict[str, DynamicVariance] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Take in what :class:`BottleneckTraining` measured on a batch.
@@ -53,15 +63,21 @@ class BottleneckMetric(BaseMetric):
                 name, the bottlenecks' terms.
         """
         for batch in data_samples:
+            self._measure_dynamic('student', batch['student'])
             for name, terms in batch.items():
                 if name in self._features:
                     self._features[name].update(terms)
                     continue
+                self._measure_dynamic(name, batch['student'] - terms.decoded)
                 self._decoded.setdefault(name, FeatureCovariance()).update(terms.decoded)
                 values = (terms.generation, terms.regularization, torch.ones_like(terms.generation))
                 # The terms are means over the batch, and the last batch may be smaller.
                 sums = torch.stack(values).detach().double() * len(terms.decoded)
                 self._sums[name] = self._sums.get(name, 0) + sums
+
+    def _measure_dynamic(self, name: str, feature: torch.Tensor) -> None:
+        if feature.dim() > 2:
+            self._dynamic.setdefault(name, DynamicVariance()).update(feature)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """The metrics of everything processed so far, over all processes.
@@ -87,6 +103,7 @@ class BottleneckMetric(BaseMetric):
             metrics[f'{name}/regularization'] = regularization / count
             metrics[f'{name}/explained'] = 1 - generation / count / variance
             metrics[f'{name}/effective_rank'] = covariance.effective_rank()
+        metrics.update(self._dynamic_metrics(variance))
         saturation = None
         if len(spectra) > 1:
             saturation = measure_saturation(
@@ -96,6 +113,21 @@ class BottleneckMetric(BaseMetric):
         if self.out_file is not None and is_main_process():
             self._write(metrics, spectra, saturation)
         return metrics
+
+    def _dynamic_metrics(self, variance: float) -> dict[str, float]:
+        found = {}
+        for name, accumulated in self._dynamic.items():
+            accumulated.all_reduce()
+            if accumulated.count > 1:
+                found[name] = accumulated.variance()
+        dynamic = found.pop('student', 0.0)
+        # A student that is the same in all samples, but for rounding, leaves nothing to explain.
+        if dynamic <= _ROUNDING * variance:
+            return {}
+        return {
+            'student/dynamic': dynamic / variance,
+            **{f'{name}/explained_dynamic': 1 - missed / dynamic for name, missed in found.items()},
+        }
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Finish a round of validation and begin the next.

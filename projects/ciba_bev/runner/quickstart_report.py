@@ -343,6 +343,7 @@ def _bottlenecks(folder: Path) -> str:
             f'H = {size} (proposed)' if size == proposed else f'H = {size}',
             _number(metrics[f'h{size}/generation'], 2),
             f'{metrics[f"h{size}/explained"]:.1%}',
+            f'{metrics[f"h{size}/explained_dynamic"]:.1%}',
             _number(metrics[f'h{size}/regularization'], 2),
             _number(metrics[f'h{size}/effective_rank'], 2),
             _number(gains.get(str(size)), 3),
@@ -353,6 +354,7 @@ def _bottlenecks(folder: Path) -> str:
         'bottleneck',
         'generation loss',
         "explained\nof the student's variance",
+        'explained\nof what differs between frames',
         'KL',
         'effective rank\ndecoded',
         'gain of a larger H\ndecades',
@@ -365,8 +367,17 @@ def _bottlenecks(folder: Path) -> str:
     )
     return (
         _table(header, body, None if proposed is None else sizes.index(proposed))
+        + _paragraph(_explain_dynamic(metrics['student/dynamic']))
         + _paragraph(_explain_proposal(sizes, proposed, content['threshold']))
         + _charts([decoded, _bottleneck_losses(folder)])
+    )
+
+
+def _explain_dynamic(share: float) -> str:
+    return (
+        f"{1 - share:.0%} of the variance of the student's map over its cells is the same in all "
+        'frames: it tells where a cell is, and a bottleneck can guess that from what the LiDAR sees '
+        f'at near and far cells. The objects are in the other {share:.0%}.'
     )
 
 
