@@ -3,7 +3,8 @@
 Examples:
     python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips
     python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips --shared 0.25 --seed 3
-    python tools/make_stand_in.py ravdess --out data/stand_in/ravdess --prepared --samples 1280
+    python tools/make_stand_in.py ravdess --out data/stand_in/ravdess --prepared --samples 2560 \
+        --independent
     python tools/make_stand_in.py mm_imdb --out data/stand_in/mm_imdb
     python tools/make_stand_in.py vgg_sound --out data/stand_in/vgg_sound_clips
 """
@@ -48,7 +49,15 @@ def parse_args() -> argparse.Namespace:
         help='with --prepared: training samples, and half as many to test and a quarter as many '
         "to choose the epoch by (default: the data set's own)",
     )
+    parser.add_argument(
+        '--independent',
+        action='store_true',
+        help='with --prepared, ravdess: of what only the other modality has, nothing can be '
+        'guessed, not even from the emotion; takes thousands of samples to learn',
+    )
     args = parser.parse_args()
+    if args.independent and not (args.prepared and args.data_set == 'ravdess'):
+        parser.error('--independent goes with ravdess and --prepared')
     if args.samples is not None and (not args.prepared or args.samples < 4):
         parser.error('--samples must be at least 4 and goes with --prepared')
     return args
@@ -68,6 +77,8 @@ def main() -> None:
     if args.samples is not None:
         count = args.samples
         options['samples'] = {'train': count, 'val': count // 4, 'test': count // 2}
+    if args.independent:
+        options['independent'] = True
     try:
         write(args.out, seed=args.seed, shared=args.shared, **options)
     except CibaError as error:

@@ -31,6 +31,7 @@ from ciba_bev.classification.ravdess.preparation import (
 from ciba_bev.classification.ravdess.stand_in import (
     LATENTS,
     ExpressionModel,
+    IndependentExpressionModel,
     draw_face,
     play_chord,
     write_prepared_stand_in,
@@ -330,6 +331,21 @@ def test_the_dial_says_what_both_modalities_have(shared, common):
             for label in range(8):
                 values[labels == label] -= values[labels == label].mean()
         assert abs(np.corrcoef(*within)[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize(('shared', 'common'), [(0.0, 0), (0.25, 2), (1.0, LATENTS)])
+def test_independent_latents_tell_the_emotion_together_only(shared, common):
+    model = IndependentExpressionModel(0, shared)
+    labels = np.arange(2400) % 8
+    pairs = [model.draw(label, model.clip(number)) for number, label in enumerate(labels)]
+    audio, image = (np.arctanh(np.stack(column)) / 0.8 for column in zip(*pairs))
+    np.testing.assert_array_equal(audio[:, :common], image[:, :common])
+    # Of what is not common, not even its mean can be guessed from the other modality.
+    between = np.corrcoef(audio.T, image.T)[:LATENTS, LATENTS:]
+    assert np.abs(between - np.diag(np.arange(LATENTS) < common)).max() < 0.1
+    everything = np.concatenate((audio, image[:, common:]), axis=1)
+    np.testing.assert_array_equal((everything @ model.directions).argmax(1), labels)
+    np.testing.assert_allclose(model.directions.T @ model.directions, np.eye(8), atol=1e-12)
 
 
 def test_the_dial_has_ends():

@@ -376,8 +376,8 @@ def _bottlenecks(folder: Path) -> str:
 def _explain_dynamic(share: float) -> str:
     return (
         f"{1 - share:.0%} of the variance of the student's map over its cells is the same in all "
-        'frames: it tells where a cell is, and a bottleneck can guess that from what the LiDAR sees '
-        f'at near and far cells. The objects are in the other {share:.0%}.'
+        'frames: it tells where a cell is, and a bottleneck can guess that from what the LiDAR '
+        f'sees at near and far cells. The objects are in the other {share:.0%}.'
     )
 
 

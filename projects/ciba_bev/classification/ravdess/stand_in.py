@@ -2,8 +2,12 @@
 
 A face has eight movable parts and a chord eight tones; the position of each part and the loudness
 of each tone is one latent number. Some latents are common to face and chord, the others belong to
-one of them. All have a mean for each emotion and scatter around it, so that either modality tells
-the emotion in part, and the share of common latents is the dial for the modality gap.
+one of them. The share of common latents is the dial for the modality gap.
+
+Either every latent has a mean for each emotion and scatters around it, which a few clips suffice to
+learn; then, who knows the emotion can guess a part of the other modality. Or all latents are
+independent and together decide the emotion, which takes thousands of clips; then, of what only the
+other modality has, nothing can be guessed, as in the paper's theory.
 """
 
 from __future__ import annotations
@@ -82,6 +86,40 @@ class ExpressionModel:
     def clip(self, *key: int) -> np.random.Generator:
         """The generator of everything that is particular to a clip."""
         return np.random.default_rng((self.seed, 2, *key))
+
+
+class IndependentExpressionModel(ExpressionModel):
+    """An expression model whose latents know nothing of each other.
+
+    Each emotion is a direction in the space of all latents, the common ones and both modalities'
+    own, at right angles to those of the other emotions; a clip shows the emotion whose direction
+    its latents point to most. So each modality knows something of every emotion that the other
+    does not.
+
+    Args:
+        seed: Of the directions.
+        shared: Share of the latents that face and chord have in common, 0 to 1.
+
+    Raises:
+        CibaError: The share is outside its range.
+    """
+
+    def __init__(self, seed: int, shared: float) -> None:
+        super().__init__(seed, shared)
+        count = 2 * LATENTS - self.common
+        drawn = np.random.default_rng((seed, 0)).standard_normal((count, len(EMOTIONS)))
+        self.directions = np.linalg.qr(drawn)[0]
+
+    def draw(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """See :meth:`ExpressionModel.draw`."""
+        # One in eight shows the emotion wanted, whichever it is.
+        while True:
+            latents = generator.standard_normal(len(self.directions))
+            if np.argmax(latents @ self.directions) == label:
+                break
+        latents = np.tanh(0.8 * latents)
+        audio, own_of_image = np.split(latents, [LATENTS])
+        return audio, np.concatenate((audio[: self.common], own_of_image))
 
 
 def draw_face(
@@ -221,6 +259,7 @@ def write_prepared_stand_in(
     image_size: Sequence[int] = (28, 56),
     seconds: float = 1.0,
     actors: int = 24,
+    independent: bool = False,
 ) -> tuple[float, float]:
     """Write the prepared form directly, without clips in between, for larger experiments.
 
@@ -232,6 +271,8 @@ def write_prepared_stand_in(
         image_size: Rows and columns of the frames.
         seconds: Length of the sound.
         actors: Who take turns, in all splits.
+        independent: Take latents that are independent of each other, not scattered around the
+            emotions' means.
 
     Returns:
         Mean and standard deviation of the training samples' coefficients.
@@ -241,7 +282,7 @@ def write_prepared_stand_in(
     """
     samples = {'train': 320, 'val': 80, 'test': 160} if samples is None else samples
     root = Path(folder)
-    model = ExpressionModel(seed, shared)
+    model = (IndependentExpressionModel if independent else ExpressionModel)(seed, shared)
     make_folders(root)
     for index, (part, csv_file) in enumerate(CSV_FILES.items()):
         rows = []
