@@ -74,5 +74,3 @@ param_scheduler = [
 ]
 # No validation in between or at the end: tools/quickstart.py scores the last checkpoint.
 train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs + 1)
-# Distilled students begin at one of the early ones.
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))

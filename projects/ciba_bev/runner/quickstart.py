@@ -32,8 +32,6 @@ METRICS = ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE')
 VERSION = 'v1.0-mini'
 SEED = 0
 PICTURES = 2
-# The distilled students have these first epochs in common with the undistilled one.
-COMMON_EPOCHS = 4
 _PROGRESS = re.compile(
     r'Epoch\((train|val|test)\)\s+(\[.*?\](?=\s)).*?eta: (\S+)(?:.*? loss: (\S+))?'
 )
@@ -64,7 +62,7 @@ MODELS = (
     Trained('teacher', 'teacher (LiDAR)', _TEACHER, _TEACHER, 66.7),
     Trained('student', 'student (cameras)', _STUDENT, _STUDENT, 43.4),
     Trained('mse', 'student, MSE', 'configs/quickstart_mse_bevformer.py', _STUDENT, 43.8),
-    Trained('ciba', 'student, CIBA (4)', 'configs/quickstart_ciba_bevformer_h4.py', _STUDENT, 44.8),
+    Trained('ciba', 'student, CIBA (8)', 'configs/quickstart_ciba_bevformer_h8.py', _STUDENT, 44.4),
 )
 BOTTLENECK = 'configs/quickstart_bottleneck_bevformer.py'
 
@@ -101,17 +99,15 @@ class Quickstart:
     def _list_steps(self) -> list[Step]:
         """The steps; those that the longest chain of others waits for come first."""
         teacher, student, mse, ciba = MODELS
-        common = self.work_dir / 'student' / f'epoch_{COMMON_EPOCHS}.pth'
         return [
             *self._data_steps(),
             self._training(
-                'begin_student',
-                f'Train the student, first {COMMON_EPOCHS} epochs ({_STUDENT})',
+                'train_student',
+                f'Train the student ({_STUDENT})',
                 'student',
                 _STUDENT,
                 ['convert'],
-                common,
-                [f'train_cfg.max_epochs={COMMON_EPOCHS}'],
+                self._last_checkpoint('student', _STUDENT),
             ),
             self._training(
                 'train_teacher',
@@ -120,15 +116,6 @@ class Quickstart:
                 _TEACHER,
                 ['convert'],
                 self._last_checkpoint('teacher', _TEACHER),
-            ),
-            self._training(
-                'train_student',
-                'Train the student to its end',
-                'student',
-                _STUDENT,
-                ['begin_student'],
-                self._last_checkpoint('student', _STUDENT),
-                owns_folder=False,
             ),
             self._training(
                 'train_bottleneck',
@@ -145,16 +132,14 @@ class Quickstart:
                 ciba.config,
                 ['train_bottleneck'],
                 self._last_checkpoint('ciba', ciba.config),
-                begins_with=common,
             ),
             self._training(
                 'train_mse',
                 f'Distil the student with MSE ({mse.config})',
                 'mse',
                 mse.config,
-                ['train_teacher', 'begin_student'],
+                ['train_teacher'],
                 self._last_checkpoint('mse', mse.config),
-                begins_with=common,
             ),
             *(self._scoring(model) for model in (mse, ciba, student, teacher)),
             self._analysis([student, mse, ciba]),
@@ -187,12 +172,9 @@ class Quickstart:
         config: str,
         after: list[str],
         output: Path,
-        options: list[str] | None = None,
-        begins_with: Path | None = None,
-        owns_folder: bool = True,
     ) -> Step:
         folder = self.work_dir / key
-        fixed = ['--cfg-options', f'randomness.seed={SEED}', *(options or [])]
+        fixed = ['--cfg-options', f'randomness.seed={SEED}']
         if not torch.cuda.is_available():
             # On a GPU some operators have no deterministic form, and would stop the training.
             fixed.append('randomness.deterministic=True')
@@ -203,9 +185,8 @@ class Quickstart:
             [output],
             after=after,
             config=config,
-            folder=folder if owns_folder else None,
+            folder=folder,
             resumes=True,
-            begins_with=begins_with,
         )
 
     def _scoring(self, model: Trained) -> Step:
@@ -263,10 +244,7 @@ class Quickstart:
 
     def _collect(self, model: Trained, dimensions: dict[str, Any]) -> ReportRow:
         metrics = _read_json(self.work_dir / model.key / 'metrics.json')
-        names = [f'train_{model.key}']
-        if model.key != 'teacher':
-            names.append('begin_student')
-        records = [self.runner.record(name) for name in names]
+        record = self.runner.record(f'train_{model.key}')
         energy = dimensions.get('channel_energy') or {}
         return ReportRow(
             key=model.key,
@@ -275,8 +253,8 @@ class Quickstart:
             metrics={name: find_metric(metrics, name) for name in METRICS},
             effective_rank=dimensions.get('effective_rank'),
             energy_in_code=energy.get('variance'),
-            training_minutes=sum(record['minutes'] for record in records),
-            peak_memory_gb=max(record['peak_memory_gb'] for record in records),
+            training_minutes=record['minutes'],
+            peak_memory_gb=record['peak_memory_gb'],
             paper_nds=model.paper_nds,
         )
 

@@ -803,9 +803,8 @@ $pictures
 <section>
 <h2>What was run</h2>
 $commands
-<p>The quickstart adds a fixed seed; it lets the distilled students go on from an early checkpoint
-of the undistilled student, whose first minutes they share. That student's training counts them in
-full. Two steps run at once, so the steps' minutes add up to more than the total.</p>
+<p>The quickstart adds a fixed seed. Two steps run at once, so the steps' minutes add up to more than
+the total.</p>
 $steps
 <h3>Where the files are</h3>
 $files

@@ -43,7 +43,6 @@ class Step:
         folder: A folder that it makes and that nothing else clears.
         resumes: Whether it is a training that goes on from the latest checkpoint in its work
             folder.
-        begins_with: The checkpoint that such a training goes on from at first.
     """
 
     name: str
@@ -54,7 +53,6 @@ class Step:
     config: str | None = None
     folder: Path | None = None
     resumes: bool = False
-    begins_with: Path | None = None
 
 
 class StepRunner:
@@ -199,12 +197,7 @@ class StepRunner:
         )
 
     def _command(self, step: Step) -> list[str]:
-        if not step.resumes:
-            return step.command
-        work_dir = Path(step.command[step.command.index('--work-dir') + 1])
-        if step.begins_with is None or (self.root / work_dir / 'last_checkpoint').is_file():
-            return [*step.command, '--resume']
-        return [*step.command, '--resume', str(step.begins_with)]
+        return [*step.command, '--resume'] if step.resumes else step.command
 
     def _show(self, step: Step, progress: str) -> None:
         line = f'{step.title}: {progress}'
@@ -246,7 +239,7 @@ class StepRunner:
 
     def _fingerprint(self, step: Step) -> str:
         """Changes when the step's command, its config or anything it depends on does."""
-        parts = [*step.command, str(step.begins_with)]
+        parts = list(step.command)
         if step.config:
             parts.append(self._config_text(self.root / step.config))
         parts += [self._fingerprint(other) for other in self.steps if other.name in step.after]

@@ -1,4 +1,4 @@
-"""The small student, its first four channels imitating a code of the small teacher's BEV map."""
+"""The small student, its first eight channels imitating a code of the small teacher's BEV map."""
 
 _base_ = ['quickstart_mse_bevformer.py']
 
@@ -6,6 +6,6 @@ model = dict(
     bottleneck=dict(
         config='configs/quickstart_bottleneck_bevformer.py',
         checkpoint='work_dirs/quickstart/bottleneck/epoch_4.pth',
-        size=4,
+        size=8,
     )
 )
