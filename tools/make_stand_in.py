@@ -46,8 +46,9 @@ def parse_args() -> argparse.Namespace:
         '--samples',
         type=int,
         metavar='N',
-        help='with --prepared: training samples, and half as many to test and a quarter as many '
-        "to choose the epoch by (default: the data set's own)",
+        help='training samples, and half as many to test and a quarter as many to choose the epoch '
+        'by; mm_imdb: in the proportions of the real file, which has 15552; the others only with '
+        "--prepared (default: the data set's own)",
     )
     parser.add_argument(
         '--independent',
@@ -58,8 +59,9 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.independent and not (args.prepared and args.data_set == 'ravdess'):
         parser.error('--independent goes with ravdess and --prepared')
-    if args.samples is not None and (not args.prepared or args.samples < 4):
-        parser.error('--samples must be at least 4 and goes with --prepared')
+    alone = args.data_set == 'mm_imdb'
+    if args.samples is not None and (args.samples < 4 or not (args.prepared or alone)):
+        parser.error('--samples must be at least 4 and goes with --prepared or mm_imdb')
     return args
 
 
@@ -74,8 +76,10 @@ def main() -> None:
         write = getattr(module, 'write_prepared_stand_in', None)
         if write is None:
             sys.exit(f'Error: {args.data_set} has no form between clips and training.')
-    if args.samples is not None:
-        count = args.samples
+    count = args.samples
+    if count is not None and args.data_set == 'mm_imdb':
+        options['rows'] = module.count_rows(count)
+    elif count is not None:
         options['samples'] = {'train': count, 'val': count // 4, 'test': count // 2}
     if args.independent:
         options['independent'] = True

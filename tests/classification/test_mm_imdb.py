@@ -16,7 +16,7 @@ from mmengine.config import Config
 
 from ciba_bev.classification.mm_imdb import MMIMDBDataset, MMIMDBFusionNetwork, MMIMDBNetwork
 from ciba_bev.classification.mm_imdb.networks import Maxout
-from ciba_bev.classification.mm_imdb.stand_in import write_stand_in
+from ciba_bev.classification.mm_imdb.stand_in import count_rows, write_stand_in
 from ciba_bev.errors import CibaError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -76,6 +76,13 @@ def test_splits_are_the_published_ones(tmp_path):
     assert len(MMIMDBDataset(str(path), 'val', ['text'])) == 2608
     with pytest.raises(CibaError, match=r'genres has shape \(18160, 3\).*rows 18160 to 25958'):
         MMIMDBDataset(str(path), 'test', ['text'])
+
+
+def test_the_stand_in_has_the_training_rows_asked_for(tmp_path):
+    assert count_rows(15552) == 25959
+    for training in (40, 101):
+        path = write_stand_in(tmp_path, rows=count_rows(training))
+        assert len(MMIMDBDataset(str(path), 'train', ['text'])) == training
 
 
 def test_errors_name_file_key_and_row(file, tmp_path):

@@ -803,8 +803,8 @@ $pictures
 <section>
 <h2>What was run</h2>
 $commands
-<p>The quickstart adds a fixed seed. Two steps run at once, so the steps' minutes add up to more than
-the total.</p>
+<p>The quickstart adds a fixed seed. Two steps run at once, so the steps' minutes add up to more
+than the total.</p>
 $steps
 <h3>Where the files are</h3>
 $files

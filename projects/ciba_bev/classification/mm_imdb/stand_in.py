@@ -15,6 +15,15 @@ TEXT_CHANNELS, IMAGE_CHANNELS, GENRES = 300, 4096, 23
 _LATENT = 24
 
 
+def count_rows(training: int) -> int:
+    """Rows of all splits together, in the real file's proportions.
+
+    Args:
+        training: Rows of the training split.
+    """
+    return round(training * SPLITS['test'][1] / SPLITS['train'][1])
+
+
 def write_stand_in(
     folder: str | Path, seed: int = 0, shared: float = 0.5, rows: int | None = 2400
 ) -> Path:
