@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mmengine.config import DictAction
 
 from ciba_bev.reproduction.plan import Plan, Run
 
@@ -63,6 +64,18 @@ def test_overrides_reach_the_configs_that_have_their_key(tmp_path):
     plan = Plan(PROJECT, tmp_path, options)
     assert plan.options_of('ravdess_image') == ['train_cfg.max_epochs=2']
     assert plan.options_of('synthetic_mse') == []
+
+
+def test_overrides_may_replace_a_part_instead_of_merging_with_it(tmp_path):
+    chosen = ['_delete_=True', 'type=AdamW', 'lr=1e-3']
+    options = {'ravdess': [f'optim_wrapper.optimizer.{option}' for option in chosen]}
+    plan = Plan(PROJECT, tmp_path, options)
+    assert plan.options_of('ravdess_image') == options['ravdess']
+    config = plan.read('ravdess_image')
+    assert 'momentum' in config.optim_wrapper.optimizer
+    found = [option.split('=') for option in plan.options_of('ravdess_image')]
+    config.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in found})
+    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3)
 
 
 def test_several_processes_are_launched_by_torch(tmp_path):

@@ -218,9 +218,9 @@ def _chooses_best(cfg: Config) -> bool:
 
 
 def _has(cfg: Config, key: str) -> bool:
-    """Whether a config has a dotted key, list indices included."""
+    """Whether a config has a dotted key, list indices included, or what it says to replace."""
     value = cfg
-    for part in key.split('.'):
+    for part in key.removesuffix('._delete_').split('.'):
         if isinstance(value, (list, tuple)):
             if not part.isdigit() or int(part) >= len(value):
                 return False
