@@ -469,8 +469,7 @@ def _losses(work_dir: Path, rows: Sequence[ReportRow]) -> str:
         _figure(
             lambda: draw_loss_curves(_without_empty(detection), y_label='Detection loss'),
             'Detection losses over training',
-            'Detection losses, without the distillation loss. The distilled students went on from '
-            'an early checkpoint of the undistilled one.',
+            'Detection losses, without the distillation loss.',
         ),
         _figure(
             lambda: draw_loss_curves(_without_empty(distillation), y_label='Distillation loss'),
