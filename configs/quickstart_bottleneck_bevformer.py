@@ -18,8 +18,6 @@ model = dict(
         type='ciba_bev.VariationalBottleneck',
         in_channels=64,
         out_channels=64,
-        # Cell by cell, a code tells where this student's cells are and hardly what is there.
-        kernel_size=3,
         # With 1 (Eq. 7 as it stands) wide codes give up channels before they learn to use them.
         regularization_weight=0.1,
     ),
