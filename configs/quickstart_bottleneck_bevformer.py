@@ -18,6 +18,9 @@ model = dict(
         type='ciba_bev.VariationalBottleneck',
         in_channels=64,
         out_channels=64,
+        # Cell by cell, a code predicts where this student's cells are and not what is there
+        # (docs/method.md, "Place and object").
+        kernel_size=3,
         # With 1 (Eq. 7 as it stands) wide codes give up channels before they learn to use them.
         regularization_weight=0.1,
     ),
