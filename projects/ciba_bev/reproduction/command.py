@@ -38,7 +38,7 @@ from .synthetic_figures import (
     draw_six_panels,
     read_synthetic_results,
 )
-from .tables import read_table, write_cells, write_table
+from .tables import count_seeds, read_table, write_cells, write_table
 
 STAND_IN_NOTE = 'Stand-in data made by the project, short trainings: not comparable to the paper.'
 # A file has room for the widest table.
@@ -363,7 +363,7 @@ def _gap(job: Reproduction) -> Writer:
 
     def write() -> None:
         measured = measure_gap(plans, job.seeds)
-        title = f'Modality gap on stand-ins, test data; {len(job.seeds)} seeds. {job.note}'
+        title = f'Modality gap on stand-ins, test data; {count_seeds(job.seeds)}. {job.note}'
         shown = write_cells(title, *tabulate_gap(measured), job.out / 'gap')
         job.console.print(shown, soft_wrap=not job.console.is_terminal)
         _save(job, 'gap', draw_gap(measured))

@@ -112,8 +112,13 @@ def write_table(
             cells += [score.ours, f'{mean:.2f} ± {deviation:.2f}']
             cells += [format_p_value(score.p_value), format_p_value(score.paper_p_value)]
         body.append(cells)
-    title = f'{table.title}; {len(rows[0][1][0].values)} seeds. {note}'.strip()
+    title = f'{table.title}; {count_seeds(rows[0][1][0].values)}. {note}'.strip()
     return write_cells(title, header, body, stem)
+
+
+def count_seeds(seeds: Sequence) -> str:
+    """How many there are, in words."""
+    return '1 seed' if len(seeds) == 1 else f'{len(seeds)} seeds'
 
 
 def write_cells(
