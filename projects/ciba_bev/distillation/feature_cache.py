@@ -64,7 +64,7 @@ class FeatureCache:
         for sample, pair in zip(samples, zip(teacher, student)):
             file = self._file(sample)
             halves = tuple(feature.detach().cpu().half().clone() for feature in pair)
-            needed = sum(feature.nbytes for feature in halves)
+            needed = sum(feature.numel() * feature.element_size() for feature in halves)
             if shutil.disk_usage(self.folder).free < needed + _RESERVE_BYTES:
                 raise CibaError(
                     f'{self.folder}: the disk is nearly full. Give feature_cache a folder on a '
