@@ -21,16 +21,6 @@ CONFIGS = Path(__file__).with_name('configs')
 TEACHER, STUDENT = 'object_dgcnn', 'lift_splat'
 
 
-@pytest.fixture
-def workplace(tmp_path, monkeypatch, simulated_nuscenes):
-    """A folder with the tiny data where the configs look for it, and nothing else."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv('LOCAL_RANK', '0')
-    (tmp_path / 'data').mkdir()
-    (tmp_path / 'data' / 'simulated').symlink_to(simulated_nuscenes)
-    return tmp_path
-
-
 def new_pair(teacher, student, *words: str) -> tuple[list[Path], str]:
     """What the tool writes, and what it prints on a narrow terminal."""
     console = Console(record=True, width=60)

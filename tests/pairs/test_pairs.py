@@ -38,18 +38,8 @@ def build(name: str) -> torch.nn.Module:
         return registry.build(cfg.model)
 
 
-@pytest.fixture
-def workplace(tmp_path, monkeypatch, simulated_nuscenes):
-    """A folder as a user would work in, with the tiny data where the configs look for it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv('LOCAL_RANK', '0')
-    (tmp_path / 'data').mkdir()
-    (tmp_path / 'data' / 'simulated').symlink_to(simulated_nuscenes)
-    (tmp_path / 'work_dirs').mkdir()
-    return tmp_path
-
-
 def save_weights(*names: str) -> None:
+    Path('work_dirs').mkdir(exist_ok=True)
     for name in names:
         torch.save({'state_dict': build(name).state_dict()}, f'work_dirs/{name}.pth')
 

@@ -1,5 +1,6 @@
 """What a result takes, from the configs alone."""
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,10 @@ def test_overrides_may_replace_a_part_instead_of_merging_with_it(tmp_path):
     assert plan.options_of('ravdess_image') == options['ravdess']
     config = plan.read('ravdess_image')
     assert 'momentum' in config.optim_wrapper.optimizer
-    found = [option.split('=') for option in plan.options_of('ravdess_image')]
-    config.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in found})
+    # Read as tools/train.py reads its command line.
+    parser = argparse.ArgumentParser()
+    parser.add_argument('options', nargs='+', action=DictAction)
+    config.merge_from_dict(parser.parse_args(plan.options_of('ravdess_image')).options)
     assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3)
 
 

@@ -103,7 +103,15 @@ def test_the_page_is_whole_and_needs_nothing_else(work_dir):
     assert all(source.startswith('data:') for source in page.sources)
     # Titles come from outside and are text, not tags.
     assert '<ciba>' in page.text
-    for text in ('30.0', '44.8', '+1.4', 'H = 4 (proposed)', 'train_mse', '20 min'):
+    for text in (
+        '30.0',
+        '44.8',
+        '+1.4',
+        'H = 4 (proposed)',
+        '75% of the variance',
+        'train_mse',
+        '20 min',
+    ):
         assert text in page.text
     assert 'missing' not in page.text
 
