@@ -14,9 +14,13 @@ import sys
 import time
 from pathlib import Path
 
-from ciba_bev.errors import CibaError
-from ciba_bev.simulation import SimulationSettings, resolve_scene_names, simulate_nuscenes
-from ciba_bev.simulation.settings import VERSIONS
+from nuscenes_simulation import (
+    SimulationError,
+    SimulationSettings,
+    resolve_scene_names,
+    simulate_nuscenes,
+)
+from nuscenes_simulation.settings import VERSIONS
 
 
 def parse_args() -> argparse.Namespace:
@@ -118,7 +122,7 @@ def main() -> None:
         print(f'{frames} key frames of {len(scene_names)} scenes in {root} after {seconds} s')
         if not args.no_picture:
             _draw_one_sample(root, args.version, Path(args.picture or root / 'sample.png'))
-    except CibaError as error:
+    except SimulationError as error:
         sys.exit(f'Error: {error}')
     except KeyboardInterrupt:
         sys.exit('Interrupted; nothing was written.')

@@ -1,6 +1,6 @@
 # What the classification experiments share beside model, data and schedule.
 default_scope = 'mmengine'
-custom_imports = dict(imports=['ciba_bev', 'ciba_bev.runner'], allow_failed_imports=False)
+custom_imports = dict(imports=['ciba_bev'], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

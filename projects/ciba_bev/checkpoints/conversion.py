@@ -11,9 +11,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from ..errors import CibaError
+from ..errors import CibaError, exit_with_message
 from ..registry import MODELS as MODEL_REGISTRY
-from ..runner.error_reports import exit_with_message
 from .files import load_from_file
 from .matching import load_weights, require_complete, weights_of
 from .published import (

@@ -21,8 +21,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, get_external_models, get_torchvision_models
 from mmengine.utils import digit_version
 
+from ..checkpoints import restricted_pickle
 from ..errors import CibaError
-from . import restricted_pickle
 
 MapLocation = Union[str, torch.device, Callable, None]
 

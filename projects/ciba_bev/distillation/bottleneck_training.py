@@ -15,16 +15,18 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.model import BaseModel
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..errors import CibaError
-from ..registry import MODELS
-from .alignment import align_to_student, cut
+from ..registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from .bottlenecks import Bottleneck
 from .feature_cache import FeatureCache
 from .frozen_model import FrozenModel
-from .records import RECORD_KEY
+from .hooks import RECORD_KEY
+from .taps import align_to_student, crop
 
 
 @MODELS.register_module()
@@ -158,7 +160,7 @@ class BottleneckTraining(BaseModel):
         teacher_feature, window = align_to_student(
             self.teacher.feature(teacher), student_feature, self.teacher.tap, self.student.tap
         )
-        student_feature = cut(student_feature, window)
+        student_feature = crop(student_feature, window)
         if cache is not None:
             cache.put(samples, teacher_feature, student_feature)
         return teacher_feature, student_feature
@@ -177,6 +179,54 @@ class _PairPreprocessor(nn.Module):
         for model in self.models.values():
             model.to(self.place.device)
         return {role: model.preprocess(data) for role, model in self.models.items()}
+
+
+@OPTIM_WRAPPERS.register_module()
+class BottleneckOptimWrapper(OptimWrapper):
+    """Clips the gradient of each parameter group by itself.
+
+    The optimizers in use (AdamW, SGD) update every parameter from its own gradient and history, so
+    with one group a bottleneck each one takes the step it would take alone.
+    """
+
+    def _clip_grad(self) -> None:
+        for group in self.optimizer.param_groups:
+            params = [p for p in group['params'] if p.requires_grad and p.grad is not None]
+            norm = self.clip_func(params, **self.clip_grad_kwargs) if params else None
+            if norm is not None:
+                self.message_hub.update_scalar(
+                    f'train/{self.grad_name}_{group["bottleneck"]}', float(norm)
+                )
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class BottleneckOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Builds the optimizer of a :class:`BottleneckTraining` with one parameter group a bottleneck.
+
+    Args:
+        optim_wrapper_cfg: Config of :class:`BottleneckOptimWrapper` and, within, the optimizer.
+        paramwise_cfg: Not supported, must be None.
+
+    Raises:
+        CibaError: The model is no :class:`BottleneckTraining`.
+    """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the wrapper for a model, wrapped for distributed training or not."""
+        model = getattr(model, 'module', model)
+        if not isinstance(model, BottleneckTraining):
+            raise CibaError(
+                'BottleneckOptimWrapperConstructor is for BottleneckTraining, not for '
+                f'{type(model).__name__}; remove it from optim_wrapper.'
+            )
+        groups = [
+            {'params': list(bottleneck.parameters()), 'bottleneck': name}
+            for name, bottleneck in model.bottlenecks.items()
+        ]
+        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=groups))
+        wrapper = dict(self.optim_wrapper_cfg)
+        wrapper.setdefault('type', 'ciba_bev.BottleneckOptimWrapper')
+        return OPTIM_WRAPPERS.build(wrapper, default_args=dict(optimizer=optimizer))
 
 
 def load_bottleneck(checkpoint: str, size: int, teacher: FrozenModel, config: str) -> Bottleneck:

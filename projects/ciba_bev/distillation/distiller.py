@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from ..errors import CibaError
 from ..registry import MODELS, TASK_UTILS
-from .alignment import align_to_student, cut
 from .bottleneck_training import load_bottleneck
 from .bottlenecks import Bottleneck
 from .frozen_model import FrozenModel, require_finite, select_inputs
-from .taps import FeatureTap
+from .taps import FeatureTap, align_to_student, crop
 
 _PREFIX = 'student.'
 
@@ -149,7 +148,7 @@ class Distiller(BaseModel):
             self.teacher.feature(teacher), student_feature, self.teacher.tap, self.student_tap
         )
         target = self._encode(target)
-        feature = cut(student_feature, window)
+        feature = crop(student_feature, window)
         channels = target.size(1)
         if channels > feature.size(1) or (not self._encoder and channels != feature.size(1)):
             raise CibaError(
@@ -167,7 +166,7 @@ class Distiller(BaseModel):
         arguments = [feature[:, :channels], target]
         if self.target_weight is not None:
             weight = self.target_weight(teacher['data_samples'], tuple(student_feature.shape[2:]))
-            arguments.append(cut(weight, window).to(target))
+            arguments.append(crop(weight, window).to(target))
         loss = self.loss_weight * self.loss(*arguments)
         require_finite(loss, "the distillation loss (the student's feature)", teacher)
         return loss

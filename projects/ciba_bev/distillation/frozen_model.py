@@ -14,7 +14,7 @@ from torch import Tensor
 from ..checkpoints.matching import load_weights, require_complete, weights_of
 from ..errors import CibaError
 from ..registry import MODELS
-from .records import RECORD_KEY
+from .hooks import RECORD_KEY
 from .taps import FeatureTap
 
 PRECISIONS = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}

@@ -15,10 +15,9 @@ from rich.table import Table
 
 from ..analysis import draw_decoded_spectra, draw_spectra, save_figure
 from ..checkpoints.files import read_checkpoints_safely
-from ..errors import CibaError
-from ..runner.error_reports import exit_with_message
-from ..runner.quickstart import summarise_progress
-from ..runner.step_runner import Step, StepRunner
+from ..engine.step_runner import Step, StepRunner
+from ..errors import CibaError, exit_with_message
+from ..quickstart.steps import summarise_progress
 from .classification_figures import (
     draw_boxes,
     draw_feature_map,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
+from ..engine.step_runner import Step
 from ..errors import CibaError
-from ..runner.step_runner import Step
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Sequence
 
 from mmengine.config import Config
 
-from ..runner.step_runner import Step
+from ..engine.step_runner import Step
 
 BEST_CHECKPOINT = 'best.pth'
 SCORES = 'metrics.json'

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
-import tempfile
 
 import cv2
 import numpy as np
@@ -13,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ..files import write_file
 from .bird_eye_view import BACKGROUND, GROUND_TRUTH_COLOUR, DrawnBoxes, draw_bird_eye_view
 from .class_colours import CLASS_COLOURS
 from .image_drawing import draw_boxes_on_image, draw_points_on_image
@@ -171,12 +170,7 @@ def write_picture(picture: np.ndarray, out_file: str | os.PathLike) -> None:
         out_file: Path of the PNG file; its folder is made if it is missing.
 
     Raises:
-        OSError: If the folder cannot be written to.
+        CibaError: The file cannot be written.
     """
-    path = pathlib.Path(out_file)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _, encoded = cv2.imencode('.png', np.ascontiguousarray(picture[..., ::-1]))
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix='.png', delete=False) as temporary:
-        temporary.write(encoded.tobytes())
-    os.chmod(temporary.name, 0o644)
-    os.replace(temporary.name, path)
+    write_file(out_file, encoded.tobytes())

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Iterator, Sized
 
 from mmengine.dist import get_dist_info
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import Registry
 from torch.utils.data import Sampler
 
-from ...registry import SCOPE
-
-DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE)
+from ...registry import DATA_SAMPLERS
 
 
 @DATA_SAMPLERS.register_module()
