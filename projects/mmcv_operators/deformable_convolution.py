@@ -489,6 +489,8 @@ def _convolve_by_grid_sample(
     groups: int,
     deformable_groups: int,
 ) -> Tensor:
+    """The same with ``grid_sample``, whose coordinates are rounded when they are scaled: at the
+    center of a cell the gradient of an offset is that to either side."""
     batch, channels, height, width = input.shape
     out_height, out_width = offset.shape[2:]
     taps = geometry.kernel[0] * geometry.kernel[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from types import ModuleType
+from typing import Callable
 
 import pytest
 
@@ -29,16 +30,22 @@ def ours(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mod
 
 
 @pytest.fixture
-def ours_in_mmcv(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Our extension, which all functions of ``mmcv.ops`` call until the test ends."""
-    use_in_mmcv(monkeypatch)
+def use_ours_in_mmcv(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Called, it lets all functions of ``mmcv.ops`` use our extension until the test ends."""
+
+    def use() -> None:
+        import mmcv.ops
+
+        for module in pkgutil.iter_modules(mmcv.ops.__path__, 'mmcv.ops.'):
+            functions = importlib.import_module(module.name)
+            if hasattr(functions, 'ext_module'):
+                monkeypatch.setattr(functions, 'ext_module', extension)
+
+    return use
+
+
+@pytest.fixture
+def ours_in_mmcv(use_ours_in_mmcv: Callable[[], None]) -> ModuleType:
+    """Our extension, which all functions of ``mmcv.ops`` use."""
+    use_ours_in_mmcv()
     return extension
-
-
-def use_in_mmcv(monkeypatch: pytest.MonkeyPatch) -> None:
-    import mmcv.ops
-
-    for module in pkgutil.iter_modules(mmcv.ops.__path__, 'mmcv.ops.'):
-        functions = importlib.import_module(module.name)
-        if hasattr(functions, 'ext_module'):
-            monkeypatch.setattr(functions, 'ext_module', extension)

@@ -41,7 +41,12 @@ def by_dictionary(feats, coors, reduce_type):
         rows.append(of_cell.amax(0) if reduce_type == 'max' else getattr(of_cell, reduce_type)(0))
     counts = torch.tensor([len(members[cell]) for cell in cells], dtype=torch.int32)
     values = torch.stack(rows) if rows else feats.new_zeros(0, feats.size(1))
-    return values, torch.tensor(cells, dtype=torch.int32).view(-1, coors.size(1)), voxel_of_point, counts
+    return (
+        values,
+        torch.tensor(cells, dtype=torch.int32).view(-1, coors.size(1)),
+        voxel_of_point,
+        counts,
+    )
 
 
 @pytest.mark.parametrize('reduce_type', REDUCTIONS)

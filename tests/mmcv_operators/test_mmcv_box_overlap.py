@@ -73,7 +73,9 @@ def test_single_precision_loses_little(ours, name):
 
 @pytest.mark.parametrize('aligned', [False, True])
 @pytest.mark.parametrize('mode', ['iou', 'iof'])
-@pytest.mark.parametrize('name', [name for name in NAMES if name != 'equal'])
+# Where edges coincide, the compiled operator loses corners of the polygons it builds: its result
+# is off by up to 0.15. Ours is compared with exact polygons above.
+@pytest.mark.parametrize('name', ['random', 'no boxes', 'zero size', 'far from the origin'])
 def test_ious_are_those_of_the_compiled_operator(compiled, ours, name, mode, aligned):
     first, second = pairs(name)
     results = []
