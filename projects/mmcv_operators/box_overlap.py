@@ -45,7 +45,7 @@ def box_iou_rotated(
     ious.copy_(torch.where(empty, 0, overlaps / base).view_as(ious))
 
 
-def iou3d_boxes_overlap_bev_forward(boxes_a: Tensor, boxes_b: Tensor, ans_overlap: Tensor) -> None:
+def iou3d_boxes_overlap_bev_forward(boxes_a: Tensor, boxes_b: Tensor, ans_iou: Tensor) -> None:
     """Compute the areas that boxes share in bird's-eye view.
 
     mmcv counts corners that are up to 1 cm outside of the other box as inside; these areas are
@@ -54,9 +54,9 @@ def iou3d_boxes_overlap_bev_forward(boxes_a: Tensor, boxes_b: Tensor, ans_overla
     Args:
         boxes_a: (N, 7), x, y, z, dx, dy, dz and yaw in radians.
         boxes_b: (M, 7).
-        ans_overlap: Filled with float32 (N, M), in the square of the boxes' unit.
+        ans_iou: Filled with the areas, float32 (N, M), in the square of the boxes' unit.
     """
-    ans_overlap.copy_(pairwise_overlaps(bev_rectangles(boxes_a), bev_rectangles(boxes_b)))
+    ans_iou.copy_(pairwise_overlaps(bev_rectangles(boxes_a), bev_rectangles(boxes_b)))
 
 
 def bev_rectangles(boxes: Tensor) -> Tensor:

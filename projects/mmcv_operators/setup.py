@@ -5,14 +5,28 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from setuptools import setup
-from setuptools.command.install_data import install_data
+from setuptools import setup  # first: it brings the distutils that newer Pythons lack
+from setuptools.command.build_py import build_py
+
+# isort: split
+from distutils.command.install_headers import install_headers
 
 FOLDER = Path(__file__).resolve().parent
 
 
-class InstallBesidePackages(install_data):
-    """Put the ``.pth`` file into site-packages, where Python reads it when it starts."""
+class BuildWithoutSetup(build_py):
+    """Leave this file out, which lies beside the package's own."""
+
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        modules = super().find_package_modules(package, package_dir)
+        return [module for module in modules if module[1] != 'setup']
+
+
+class InstallBesidePackages(install_headers):
+    """Put the ``.pth`` file into site-packages, where Python reads it when it starts.
+
+    It goes as a header, the kind of file that setuptools also installs for an editable package.
+    """
 
     def finalize_options(self) -> None:
         self.set_undefined_options('install', ('install_lib', 'install_dir'))
@@ -29,7 +43,7 @@ setup(
     python_requires='>=3.8',
     packages=['mmcv_operators'],
     package_dir={'mmcv_operators': '.'},
-    data_files=[('', ['mmcv_operators.pth'])],
-    cmdclass={'install_data': InstallBesidePackages},
+    headers=['mmcv_operators.pth'],
+    cmdclass={'build_py': BuildWithoutSetup, 'install_headers': InstallBesidePackages},
     install_requires=['numba', 'numpy', 'torch>=2.0'],
 )
