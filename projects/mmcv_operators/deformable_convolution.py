@@ -226,10 +226,11 @@ def deform_conv_backward_parameters(
     """Add ``scale`` times the gradient by the weight of :func:`deform_conv_forward`."""
     geometry = _Geometry((kH, kW), (dH, dW), (padH, padW), (dilationH, dilationW))
     mask = _no_mask(offset)
-    grad_weight = _gradients(
-        input, gradWeight, offset, mask, gradOutput, geometry, group, deformable_group
-    )[1]
-    gradWeight.add_(grad_weight, alpha=scale)
+    gradients = _gradients(
+        *(input, gradWeight, offset, mask, gradOutput, geometry, group, deformable_group),
+        of_weight_only=True,
+    )
+    gradWeight.add_(gradients[1], alpha=scale)
 
 
 def _no_mask(offset: Tensor) -> Tensor:
@@ -267,7 +268,8 @@ def _gradients(
     geometry: _Geometry,
     groups: int,
     deformable_groups: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    of_weight_only: bool = False,
+) -> tuple[Tensor | None, Tensor, Tensor | None, Tensor | None]:
     """Return the gradients of ``input``, ``weight``, ``offset`` and ``mask``."""
     if not uses_loops(input):
         with torch.enable_grad():
@@ -282,6 +284,8 @@ def _gradients(
         gradient = gradient.reshape(groups, len(weight) // groups, -1)
         columns = _in_groups(_columns(image, places, geometry), groups)
         grad_kernels += torch.einsum('gop,pkgc->gock', gradient, columns)
+        if of_weight_only:
+            continue
         grad_columns = torch.einsum('gop,gock->pkgc', gradient, kernels).flatten(2)
         grad_columns = grad_columns.contiguous().numpy()
         grad_image = np.zeros_like(image)
@@ -292,10 +296,13 @@ def _gradients(
         num_places = len(grad_columns)
         in_threads(num_places, _slopes, image, grad_columns, *places, _flat(geometry), *of_places)
         of_samples.append([torch.from_numpy(a) for a in (grad_image, *of_places)])
+    grad_weight = grad_kernels.view(*weight.shape)
+    if of_weight_only:
+        return None, grad_weight, None, None
     grad_input, grad_offset, grad_mask = (torch.stack(tensors) for tensors in zip(*of_samples))
     return (
         grad_input.permute(0, 3, 1, 2),
-        grad_kernels.view(*weight.shape),
+        grad_weight,
         grad_offset.view(offset.shape),
         grad_mask.view(mask.shape),
     )

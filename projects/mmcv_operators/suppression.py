@@ -30,7 +30,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     order = scores.sort(0, descending=True)[1]
     boxes = boxes.detach()[order]
     if uses_loops(boxes):
-        return order[torch.from_numpy(_keep(to_array(boxes), np.float32(iou_threshold), offset))]
+        return order[torch.from_numpy(_keep(to_array(boxes), iou_threshold, offset, 0.0))]
 
     def suppressed(some: slice) -> Tensor:
         return _ious_of_tensors(boxes[some], boxes, offset) > iou_threshold
@@ -70,7 +70,9 @@ def nms_rotated(
     if not multi_label:
         dets = torch.cat((dets[:, :5], dets.new_zeros(len(dets), 1)), 1)
     if uses_loops(dets):
-        return order[torch.from_numpy(_keep_rotated(to_array(dets.double()), iou_threshold))]
+        # The threshold has mmcv's precision.
+        arguments = to_array(dets.double()), float(np.float32(iou_threshold)), True, 0.0
+        return order[torch.from_numpy(_keep_rotated(*arguments))]
     areas = dets[:, 2] * dets[:, 3]
 
     def suppressed(some: slice) -> Tensor:
@@ -94,6 +96,11 @@ def iou3d_nms3d_forward(
         nms_overlap_thresh: A box goes if its intersection over union with a kept one is higher.
     """
     boxes = bev_rectangles(boxes.detach())
+    if uses_loops(boxes):
+        boxes = torch.cat((boxes, boxes.new_zeros(len(boxes), 1)), 1)
+        arguments = to_array(boxes.double()), nms_overlap_thresh, False, _SMALLEST_UNION
+        _fill(torch.from_numpy(_keep_rotated(*arguments)).nonzero()[:, 0], keep, num_out)
+        return
     areas = boxes[:, 2] * boxes[:, 3]
 
     def suppressed(some: slice) -> Tensor:
@@ -101,9 +108,7 @@ def iou3d_nms3d_forward(
         union = areas[some, None] + areas - shared
         return shared / union.clamp(min=_SMALLEST_UNION) > nms_overlap_thresh
 
-    kept = _keep_of_tensors(len(boxes), suppressed)
-    keep[: len(kept)] = kept
-    num_out.fill_(len(kept))
+    _fill(_keep_of_tensors(len(boxes), suppressed), keep, num_out)
 
 
 def iou3d_nms3d_normal_forward(
@@ -119,26 +124,30 @@ def iou3d_nms3d_normal_forward(
     """
     half = boxes[:, 3:5] / 2
     boxes = torch.cat((boxes[:, :2] - half, boxes[:, :2] + half), 1).detach()
+    if uses_loops(boxes):
+        kept = _keep(to_array(boxes), nms_overlap_thresh, 0, _SMALLEST_UNION)
+        _fill(torch.from_numpy(kept).nonzero()[:, 0], keep, num_out)
+        return
 
     def suppressed(some: slice) -> Tensor:
         return _ious_of_tensors(boxes[some], boxes, 0, _SMALLEST_UNION) > nms_overlap_thresh
 
-    kept = _keep_of_tensors(len(boxes), suppressed)
+    _fill(_keep_of_tensors(len(boxes), suppressed), keep, num_out)
+
+
+def _fill(kept: Tensor, keep: Tensor, num_out: Tensor) -> None:
     keep[: len(kept)] = kept
     num_out.fill_(len(kept))
 
 
 @compiled()
-def _keep(boxes: np.ndarray, threshold: float, offset: int) -> np.ndarray:
-    """Which of the boxes stay, the highest score first."""
-    offset = np.float32(offset)
-    zero = np.float32(0)
-    left, top, right, bottom = (
-        boxes[:, 0].copy(),
-        boxes[:, 1].copy(),
-        boxes[:, 2].copy(),
-        boxes[:, 3].copy(),
-    )
+def _keep(boxes: np.ndarray, threshold: float, offset: int, smallest_union: float) -> np.ndarray:
+    """Which of the boxes (N, 4), lower and upper corners, stay; the highest score first."""
+    # All in the type of the boxes, and columns on their own, for many boxes at once.
+    zero, offset = boxes.dtype.type(0), boxes.dtype.type(offset)
+    threshold, smallest_union = boxes.dtype.type(threshold), boxes.dtype.type(smallest_union)
+    left, top = boxes[:, 0].copy(), boxes[:, 1].copy()
+    right, bottom = boxes[:, 2].copy(), boxes[:, 3].copy()
     areas = (right - left + offset) * (bottom - top + offset)
     kept = np.ones(len(boxes), dtype=np.bool_)
     for i in range(len(boxes)):
@@ -148,12 +157,16 @@ def _keep(boxes: np.ndarray, threshold: float, offset: int) -> np.ndarray:
             width = max(zero, min(right[i], right[j]) - max(left[i], left[j]) + offset)
             height = max(zero, min(bottom[i], bottom[j]) - max(top[i], top[j]) + offset)
             shared = width * height
-            kept[j] &= not (shared / (areas[i] + areas[j] - shared) > threshold)
+            union = max(areas[i] + areas[j] - shared, smallest_union)
+            kept[j] &= not (shared / union > threshold)
     return kept
 
 
 @compiled()
-def _keep_rotated(boxes: np.ndarray, threshold: float) -> np.ndarray:
+def _keep_rotated(
+    boxes: np.ndarray, threshold: float, inclusive: bool, smallest_union: float
+) -> np.ndarray:
+    """Which of the boxes (N, 6), the label last, stay; the highest score first."""
     kept = np.ones(len(boxes), dtype=np.bool_)
     areas = boxes[:, 2] * boxes[:, 3]
     for i in range(len(boxes)):
@@ -163,10 +176,10 @@ def _keep_rotated(boxes: np.ndarray, threshold: float) -> np.ndarray:
             if not kept[j] or boxes[i, 5] != boxes[j, 5]:
                 continue
             shared = overlap(boxes[i], boxes[j])
-            iou = shared / (areas[i] + areas[j] - shared)
+            iou = shared / max(areas[i] + areas[j] - shared, smallest_union)
             if areas[i] < _SMALLEST_AREA or areas[j] < _SMALLEST_AREA:
                 iou = 0.0
-            kept[j] = not iou >= threshold
+            kept[j] = not (iou > threshold or (inclusive and iou == threshold))
     return kept
 
 

@@ -6,6 +6,8 @@ result of mmcv's deterministic operator, bit for bit, on every device.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -81,7 +83,7 @@ def hard_voxelize_forward(
     # A hash table of at least twice as many places as points; a small grid needs no more places
     # than cells.
     bits = max(2 * len(values) - 1, 1).bit_length()
-    bits = min(bits, max(int(np.prod(grid)) - 1, 1).bit_length())
+    bits = min(bits, max(math.prod(grid) - 1, 1).bit_length())
     found = _voxelize(
         *(values, to_array(coors_range[:NDim]), to_array(voxel_size), np.array(grid), bits),
         *(collected.numpy(), coors.numpy(), num_points_per_voxel.numpy(), max_points, max_voxels),
@@ -93,8 +95,9 @@ def hard_voxelize_forward(
 
 def _grid_size(voxel_size: Tensor, coors_range: Tensor, num_axes: int) -> list[int]:
     """Return the number of cells along x, y and z, halves rounded up as C does."""
-    cells = (coors_range[num_axes:] - coors_range[:num_axes]) / voxel_size
-    return torch.floor(cells.double() + 0.5).long().tolist()
+    bounds = to_array(coors_range)
+    cells = (bounds[num_axes:] - bounds[:num_axes]) / to_array(voxel_size)
+    return [math.floor(count + 0.5) for count in cells.tolist()]
 
 
 @compiled()
@@ -133,11 +136,17 @@ def _voxelize(
     table_cell = np.empty(1 if direct else 1 << bits, dtype=np.int64)
     shift = np.uint64(64 - bits)
     num_voxels = 0
+    # In the type of the points, for comparisons without conversions.
+    width, height, depth = (
+        points.dtype.type(grid[0]),
+        points.dtype.type(grid[1]),
+        points.dtype.type(grid[2]),
+    )
     for i in range(len(points)):
         x = np.floor((points[i, 0] - lowest[0]) / size[0])
         y = np.floor((points[i, 1] - lowest[1]) / size[1])
         z = np.floor((points[i, 2] - lowest[2]) / size[2])
-        if not (0 <= x < grid[0] and 0 <= y < grid[1] and 0 <= z < grid[2]):
+        if not (0 <= x < width and 0 <= y < height and 0 <= z < depth):
             continue
         cell = (int(z) * grid[1] + int(y)) * grid[0] + int(x)
         if direct:
@@ -159,7 +168,11 @@ def _voxelize(
             coors[voxel, 0], coors[voxel, 1], coors[voxel, 2] = int(z), int(y), int(x)
         count = counts[voxel]
         if count < max_points:
-            for channel in range(points.shape[1]):
+            # The three that each point has, and a loop for the rest: a loop of five is slower.
+            voxels[voxel, count, 0] = points[i, 0]
+            voxels[voxel, count, 1] = points[i, 1]
+            voxels[voxel, count, 2] = points[i, 2]
+            for channel in range(3, points.shape[1]):
                 voxels[voxel, count, channel] = points[i, channel]
             counts[voxel] = count + 1
     return num_voxels
