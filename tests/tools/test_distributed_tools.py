@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-TOY_FOLDER = PROJECT / 'tests' / 'runner'
+TOY_FOLDER = PROJECT / 'tests' / 'engine'
 # Both divide the same sums in another order.
 TOLERANCE = 1e-5
 
