@@ -67,16 +67,15 @@ def test_an_epoch_goes_on_where_the_checkpoint_was_written(make_runner, whole, s
 
 
 def test_a_loop_over_iterations_goes_on_as_well(make_runner):
-    options = {
-        **BY_ITERATION,
-        'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=7),
-        'train_dataloader.sampler.type': 'InfiniteSampler',
-    }
+    options = {**BY_ITERATION, 'train_dataloader.sampler.type': 'InfiniteSampler'}
     del options['train_cfg.max_epochs']
-    whole = make_runner('whole', **options)
+    loop = dict(_delete_=True, by_epoch=False, max_iters=7)
+    whole = make_runner('whole', train_cfg=dict(loop), **options)
     whole.train()
     checkpoint = str(Path(whole.work_dir, 'iter_3.pth'))
-    runner = make_runner('resumed', load_from=checkpoint, resume=True, **options)
+    runner = make_runner(
+        'resumed', load_from=checkpoint, resume=True, train_cfg=dict(loop), **options
+    )
     runner.train()
     assert len(whole.bare_model.seen) == 7
     assert runner.bare_model.seen == whole.bare_model.seen[3:]

@@ -2,12 +2,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 from torch.utils.data import DataLoader
 
-from ciba_bev.engine import CheckedRunner
+from ciba_bev.engine import CheckedRunner, parent_watch
 from ciba_bev.engine.parent_watch import LoadingProcessStart
 
 pytestmark = pytest.mark.skipif(
@@ -16,21 +17,22 @@ pytestmark = pytest.mark.skipif(
 
 CHILD = """
 import sys, time
-from ciba_bev.engine.parent_watch import end_with_parent
 if sys.argv[1] == 'tied':
+    sys.path.insert(0, sys.argv[2])
+    from parent_watch import end_with_parent
     end_with_parent()
 print('ready', flush=True)
 time.sleep(60)
 """
 PARENT = """
 import subprocess, sys
-child = subprocess.Popen([sys.executable, '-c', sys.argv[1], sys.argv[2]], stdout=subprocess.PIPE)
+child = subprocess.Popen([sys.executable, '-c', *sys.argv[1:]], stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
 child.wait()
 """
 LOADING = """
-import time
+import os, time
 from torch.utils.data import Dataset
 from ciba_bev.engine import CheckedRunner
 
@@ -39,7 +41,6 @@ class Slow(Dataset):
         return 4
 
     def __getitem__(self, index):
-        import os
         print(os.getpid(), flush=True)
         time.sleep(60)
 
@@ -61,7 +62,7 @@ def start(*words):
 
 @pytest.mark.parametrize('how', ['tied', 'not tied'])
 def test_a_process_ends_with_the_one_that_started_it(how):
-    parent, child = start(PARENT, CHILD, how)
+    parent, child = start(PARENT, CHILD, how, str(Path(parent_watch.__file__).parent))
     parent.kill()
     parent.communicate()
     if how == 'tied':
