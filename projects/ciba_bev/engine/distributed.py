@@ -15,13 +15,14 @@ from mmengine.evaluator import metric as metric_module
 from torch.distributed import distributed_c10d
 
 from ..errors import CibaError, SharedError
+from .parent_watch import end_with_parent
 
 _PATIENCE = datetime.timedelta(seconds=30)
 _waits = count()
 
 
 def prepare_distributed(cfg: Config) -> None:
-    """Let a config run on CPU processes where there is no GPU.
+    """Tie this process to its launcher, and let a config run on CPU processes without a GPU.
 
     mmengine starts the process group itself, but asks for a GPU to do so; a group that exists
     already it takes as it is. With GPUs, or without a launcher, nothing changes.
@@ -32,6 +33,9 @@ def prepare_distributed(cfg: Config) -> None:
     Raises:
         CibaError: The launcher needs GPUs.
     """
+    if cfg.launcher == 'pytorch':
+        # Those of clusters see to their processes themselves.
+        end_with_parent()
     if cfg.launcher == 'none' or torch.cuda.is_available():
         return
     if cfg.launcher != 'pytorch':

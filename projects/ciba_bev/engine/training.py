@@ -21,7 +21,6 @@ from .checkpoint_search import find_checkpoints, newest_whole_checkpoint
 from .command_lines import make_parser, read_config
 from .config_checks import check_config
 from .distributed import finish_distributed, prepare_distributed, require_agreement
-from .parent_watch import end_with_parent
 from .work_folder import occupied, require_no_checkpoints, set_checkpoints_aside
 
 
@@ -202,8 +201,6 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
 
     def run() -> None:
-        if args.launcher == 'pytorch':
-            end_with_parent()
         cfg = read_config(args)
         apply_training_arguments(cfg, args)
         try:
