@@ -44,7 +44,7 @@ def require_finite(value: Tensor, what: str, data: dict | None) -> None:
     if _postponed is not None:
         _postponed.append((what, finite))
     elif not bool(finite):
-        raise CibaError(describe(what, data))
+        raise CibaError(describe(what, sample_names(data)))
 
 
 def postpone_checks() -> None:
@@ -64,19 +64,19 @@ def postponed_checks() -> list[tuple[str, Tensor]]:
     return noted or []
 
 
-def describe(what: str, data: dict | None) -> str:
-    """Return the message about a tensor that is not finite.
+def describe(what: str, samples: list[str]) -> str:
+    """Return the message about something that is not finite.
 
     Args:
         what: Its name.
-        data: The collated batch it comes from.
+        samples: Names of the samples it comes from.
     """
-    samples = ', '.join(sample_names(data)) or 'unknown'
     return (
-        f'{what} holds NaN or infinity, for samples {samples}. Nothing is saved that was '
-        'trained on it. If these are the same samples every time, look at their files; if not, '
-        'the training diverges: lower the learning rate, or train in float32. The weights of a '
-        "frozen model may be at fault as well; in reduced precision, try precision='float32'."
+        f'{what} holds NaN or infinity, for samples {", ".join(samples) or "unknown"}. Nothing is '
+        'saved that was trained on it. If these are the same samples every time, look at their '
+        'files; if not, the training diverges: lower the learning rate, or train in float32. The '
+        'weights of a frozen model may be at fault as well; in reduced precision, try '
+        "precision='float32'."
     )
 
 

@@ -1,14 +1,10 @@
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 import toy_training
-from mmengine.logging import MessageHub
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
-from ciba_bev.engine import FiniteLossHook
 from ciba_bev.errors import CibaError
 from ciba_bev.finiteness import postponed_checks, require_finite
 from ciba_bev.registry import DATASETS, MODELS
@@ -89,7 +85,7 @@ def test_a_training_that_diverges_keeps_its_good_checkpoints(make_runner):
         'model.type': 'UnboundedToyModel',
     }
     runner = make_runner(**options)
-    with pytest.raises(CibaError, match='loss holds NaN or infinity, for samples unknown'):
+    with pytest.raises(CibaError, match='holds NaN or infinity, for samples unknown'):
         runner.train()
     [kept] = Path(runner.work_dir).glob('*.pth')
     state = torch.load(kept, weights_only=False)['state_dict']
@@ -98,18 +94,25 @@ def test_a_training_that_diverges_keeps_its_good_checkpoints(make_runner):
 
 
 def test_a_gradient_that_is_not_finite_ends_its_own_step(make_runner):
-    runner = make_runner(**named(bad_step=3), **{'optim_wrapper.clip_grad': dict(max_norm=1.0)})
-    with pytest.raises(CibaError, match=r'epoch 1, step 3: the gradient holds NaN .* frame-\d'):
+    runner = make_runner(**named(bad_step=3))
+    with pytest.raises(CibaError) as caught:
         runner.train()
+    message = str(caught.value)
+    assert message.startswith('epoch 1, step 3: the model after this step holds NaN or infinity')
+    assert message.count('frame-') == 2
 
 
-def test_weights_that_are_not_finite_are_not_saved(make_runner):
-    """Without clipping nobody looks at gradients, and no loss follows the last step."""
-    options = {
-        'default_hooks.checkpoint.max_keep_ckpts': 1,
-        'train_dataloader.batch_size': 4,
-    }
-    runner = make_runner(**named(bad_step=4), **options)
+def test_weights_that_are_not_finite_are_not_saved(make_runner, monkeypatch):
+    """Whatever has changed them since the last look."""
+    runner = make_runner(**{'default_hooks.checkpoint.max_keep_ckpts': 1})
+    write = runner.save_checkpoint
+
+    def spoil(*args, **kwargs):
+        if runner.epoch == 1:
+            runner.model.output.weight.data[0, 1] = math.nan
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(runner, 'save_checkpoint', spoil)
     with pytest.raises(CibaError, match=r'epoch_2\.pth is not written: 1 of 4 .*output\.weight'):
         runner.train()
     assert checkpoints(runner) == ['epoch_1.pth']
@@ -117,21 +120,8 @@ def test_weights_that_are_not_finite_are_not_saved(make_runner):
     assert all(value.isfinite().all() for value in state.values())
 
 
-@pytest.mark.parametrize('kind', [OptimWrapper, AmpOptimWrapper])
-def test_with_a_scaled_loss_an_infinite_gradient_is_normal(kind):
-    # Built without its scaler, which needs a GPU.
-    wrapper = object.__new__(kind)
-    wrapper.clip_grad_kwargs = {'max_norm': 1.0}
-    wrapper.grad_name = 'grad_norm'
-    wrapper._inner_count = wrapper._accumulative_counts = wrapper._max_counts = 1
-    hub = MessageHub('a step with an infinite gradient')
-    hub.update_scalar('train/grad_norm', math.inf)
-    runner = SimpleNamespace(optim_wrapper=wrapper, message_hub=hub, epoch=0)
-    hook = FiniteLossHook()
-    for loss in (1.0, math.inf):
-        hook.before_train_iter(runner, 0)
-        if kind is AmpOptimWrapper and loss == 1:
-            hook.after_train_iter(runner, 0, {}, {'loss': torch.tensor(loss)})
-        else:
-            with pytest.raises(CibaError, match='gradient' if loss == 1 else 'loss'):
-                hook.after_train_iter(runner, 0, {}, {'loss': torch.tensor(loss)})
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='a scaled loss needs a GPU')
+def test_a_step_that_its_scaler_leaves_out_is_no_fault(make_runner):
+    runner = make_runner(**named(bad_step=3), **{'optim_wrapper.type': 'AmpOptimWrapper'})
+    runner.train()
+    assert runner.epoch == 2
