@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
 from .errors import CibaError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# How `torch.save` says that it could not write; of the cause it only knows this.
+_TORCH_WRITER = re.compile(r'inline_container|PytorchStreamWriter|write\(\): fd|Parent directory')
 
 
 @contextmanager
@@ -36,7 +43,28 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise unwritable(path, error) from error
+        if isinstance(error, RuntimeError) and _TORCH_WRITER.search(str(error)):
+            raise unwritable(path, 'torch could not write all of it') from error
         raise
+
+
+@contextmanager
+def full_disk_explained(folder: str | os.PathLike) -> Iterator[None]:
+    """Turn what a full or read-only disk raises within the context into one sentence.
+
+    Args:
+        folder: Where files are written whose paths the error does not tell.
+
+    Raises:
+        CibaError: A disk is full or read-only; names the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        place = error.filename or f'{folder} (or {tempfile.gettempdir()}, for temporary files)'
+        raise unwritable(place, error) from error
 
 
 def write_file(path: str | os.PathLike, content: str | bytes) -> None:
@@ -54,14 +82,18 @@ def write_file(path: str | os.PathLike, content: str | bytes) -> None:
         partial.write_bytes(data)
 
 
-def unwritable(path: str | os.PathLike, error: OSError) -> CibaError:
+def unwritable(path: str | os.PathLike, cause: OSError | str) -> CibaError:
     """Return the error that names a file that cannot be written and the cause.
 
     Args:
-        path: The file.
-        error: What the operating system said.
+        path: The file or folder.
+        cause: What the operating system said.
     """
+    if isinstance(cause, OSError):
+        cause = cause.strerror or str(cause)
+    for part in (Path(path), *Path(path).parents):
+        if part.is_symlink() and not part.exists():
+            cause = f'{part} is a link to {os.readlink(part)}, which does not exist'
     return CibaError(
-        f'{path}: cannot be written ({error.strerror or error}). Free some space or choose '
-        'another folder.'
+        f'{path}: cannot be written ({cause}). Free some space or choose another folder.'
     )
