@@ -9,6 +9,8 @@ voxel_size = [0.625, 0.625, 8]
 channels = 64
 
 model = dict(
+    # There are no weights of this width to start from.
+    init_cfg=None,
     data_preprocessor=dict(
         voxel_layer=dict(
             max_num_points=12,
