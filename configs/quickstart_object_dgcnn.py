@@ -102,7 +102,7 @@ val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_v
 test_evaluator = val_evaluator
 
 max_epochs = 8
-optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.99)))
+optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.99)), paramwise_cfg=None)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=100, by_epoch=False),
     dict(
