@@ -10,6 +10,8 @@ from typing import Any, BinaryIO, Mapping
 import numpy as np
 import torch
 
+# Old pickle protocols name modules as Python 2 did.
+_PYTHON_2_NAMES = {'__builtin__': 'builtins'}
 _TENSOR_BUILDERS = ('_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_parameter')
 
 
@@ -28,8 +30,7 @@ def make_pickle_module(allowed: Mapping[str, Any]) -> SimpleNamespace:
 
     class RestrictedUnpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            # The name that Python 2, whose pickle format torch writes, has for it.
-            module = 'builtins' if module == '__builtin__' else module
+            module = _PYTHON_2_NAMES.get(module, module)
             full_name = f'{module}.{name}'
             if full_name in allowed:
                 return allowed[full_name]
@@ -88,7 +89,7 @@ class _PlainUnpickler(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
-        full_name = f'{module}.{name}'
+        full_name = f'{_PYTHON_2_NAMES.get(module, module)}.{name}'
         if full_name in self._NUMPY:
             return self._NUMPY[full_name]
         if full_name in self._STANDARD:
