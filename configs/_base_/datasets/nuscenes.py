@@ -79,7 +79,9 @@ val_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    # Every frame once, and scenes whole: scores are the same on any number of processes, also of
+    # students that carry their BEV map from frame to frame.
+    sampler=dict(type='ciba_bev.SceneSequenceSampler'),
     dataset=dict(**frames, ann_file='nuscenes_infos_val.pkl', test_mode=True),
 )
 test_dataloader = val_dataloader
