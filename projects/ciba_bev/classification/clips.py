@@ -185,7 +185,13 @@ def require_same_settings(folder: Path, settings: Mapping[str, object]) -> None:
     """
     path = folder / SETTINGS_FILE
     if path.is_file():
-        earlier = json.loads(path.read_text(encoding='utf-8'))
+        try:
+            earlier = dict(json.loads(path.read_text(encoding='utf-8')))
+        except (OSError, ValueError, TypeError) as error:
+            raise CibaError(
+                f'{path}: cannot be read ({error}), so nobody knows how the clips here were '
+                'prepared. Prepare into another folder, or remove this one.'
+            ) from error
         changed = [name for name in settings if earlier.get(name) != settings[name]]
         if changed:
             differences = ', '.join(

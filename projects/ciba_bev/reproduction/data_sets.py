@@ -62,7 +62,7 @@ DATA_SETS = {
         'data/ravdess/data_file/spa_dl.csv',
         'Download the speech clips of RAVDESS (Video_Speech_Actor_01.zip to _24.zip from '
         'https://zenodo.org/records/1188976, about 13 GB, 12 GB unpacked) and prepare them with\n'
-        'python tools/prepare_ravdess.py CLIPS --out data/ravdess\n'
+        'python tools/prepare_ravdess.py --clips CLIPS --out data/ravdess\n'
         'or put the prepared files there (aud_features, vid_features, data_file).',
         ('data/ravdess/data_file/spa_dl.csv',),
         ('tools/make_stand_in.py', 'ravdess', '--prepared', '--out', 'data/ravdess'),

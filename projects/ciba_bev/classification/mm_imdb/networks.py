@@ -94,6 +94,8 @@ class MMIMDBNetwork(BaseModule):
     ) -> None:
         super().__init__()
         self.modality = modality
+        self.input_shapes = {modality: (in_channels,)}
+        self.classes = genres
         self.feature = MaxoutEncoder(in_channels, channels, pool_size, dropout)
         self.dropout = nn.Dropout(dropout)
         self.head = _make_head(channels, genres)
@@ -133,6 +135,8 @@ class MMIMDBFusionNetwork(BaseModule):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
+        self.input_shapes = {'image': (image_channels,), 'text': (text_channels,)}
+        self.classes = genres
         self.image_encoder = MaxoutEncoder(image_channels, channels, pool_size, dropout)
         self.text_encoder = MaxoutEncoder(text_channels, channels, pool_size, dropout)
         self.dropout = nn.Dropout(dropout)

@@ -53,6 +53,8 @@ class VGGSoundNetwork(BaseModule):
         if modality not in channels:
             raise CibaError(f"modality is {modality!r}; it must be 'video' or 'audio'.")
         self.modality = modality
+        self.input_shapes = {modality: (channels[modality], None, None)}
+        self.classes = classes
         if depth not in ResNet.arch_settings:
             raise CibaError(f'depth is {depth}; it must be one of {list(ResNet.arch_settings)}.')
         expansion = ResNet.arch_settings[depth][0].expansion
