@@ -157,7 +157,7 @@ def test_damaged_clips_are_left_out_and_the_others_done(tmp_path):
 
 def decode_or_crash(path):
     if path.read_bytes() == b'crash':
-        os.kill(os.getpid(), signal.SIGSEGV)
+        os.kill(os.getpid(), signal.SIGKILL)
     try:
         read_sound(path, 8000)
         read_middle_frame(path)
