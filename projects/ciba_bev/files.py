@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
@@ -33,10 +33,21 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        # A folder that cannot be written to must not hide the first error behind a second one.
+        with suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError) and _is_about(error, partial):
             raise unwritable(path, error) from error
+        if isinstance(error, RuntimeError) and 'inline_container' in str(error):
+            # What torch.save raises in place of an OSError on a full disk.
+            cause = OSError('not all of it could be written')
+            raise unwritable(path, cause) from error
         raise
+
+
+def _is_about(error: OSError, partial: Path) -> bool:
+    """Whether an error concerns the file that is written, not one that is read meanwhile."""
+    return error.filename is None or Path(error.filename) in (partial, *partial.parents)
 
 
 def write_file(path: str | os.PathLike, content: str | bytes) -> None:
@@ -65,3 +76,28 @@ def unwritable(path: str | os.PathLike, error: OSError) -> CibaError:
         f'{path}: cannot be written ({error.strerror or error}). Free some space or choose '
         'another folder.'
     )
+
+
+def require_not_read(path: str | os.PathLike, *sources: str | os.PathLike | None) -> None:
+    """Refuse to write over a file that is read, so that no tool replaces its own input.
+
+    Args:
+        path: The file to write.
+        *sources: Files that are read; None is left out. Links and other spellings of a path are
+            told.
+
+    Raises:
+        CibaError: ``path`` is one of them.
+    """
+    target = Path(path)
+    for source in filter(None, sources):
+        try:
+            same = target.samefile(source)
+        except OSError:
+            # One of them does not exist.
+            same = False
+        if same:
+            raise CibaError(
+                f'{target}: this file is read, and writing would replace it. Choose another name '
+                'for the output.'
+            )

@@ -162,7 +162,8 @@ class BottleneckTraining(BaseModel):
         )
         student_feature = crop(student_feature, window)
         if cache is not None:
-            cache.put(samples, teacher_feature, student_feature)
+            # Rounded as they will be read back: a cache that is filled changes no step.
+            return cache.put(samples, teacher_feature, student_feature)
         return teacher_feature, student_feature
 
 
