@@ -65,6 +65,21 @@ def write_file(path: str | os.PathLike, content: str | bytes) -> None:
         partial.write_bytes(data)
 
 
+def make_folder(path: str | os.PathLike) -> None:
+    """Make a folder and the folders above it, those that are missing.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        CibaError: It cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def unwritable(path: str | os.PathLike, error: OSError) -> CibaError:
     """Return the error that names a file that cannot be written and the cause.
 

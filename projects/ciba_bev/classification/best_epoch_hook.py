@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 from ..errors import CibaError
+from ..files import write_file, written_whole
 from ..registry import HOOKS
 
 
@@ -72,8 +72,6 @@ class BestEpochHook(Hook):
         }
         if is_main_process():
             folder = Path(runner.work_dir)
-            partial = folder / '.best.partial'
-            shutil.copyfile(best, partial)
-            os.replace(partial, folder / 'best.pth')
-            partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-            os.replace(partial, folder / self.out_file)
+            with written_whole(folder / 'best.pth') as partial:
+                shutil.copyfile(best, partial)
+            write_file(folder / self.out_file, json.dumps(content, indent=1) + '\n')

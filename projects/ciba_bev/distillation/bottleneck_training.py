@@ -45,8 +45,9 @@ class BottleneckTraining(BaseModel):
         bottleneck_sizes: One bottleneck is trained for each.
         seed: Of initial weights and noise.
         feature_cache: Folder to keep features in, so that the frozen models run in the first
-            epoch only; for data sets that fit on disk and pipelines without augmentation. None
-            for no cache.
+            epoch only; for data sets that fit on disk and pipelines without augmentation.
+            Features are then rounded to half precision, in the first epoch too. None for no
+            cache.
 
     Raises:
         CibaError: Sizes are missing, repeated, or larger than a feature.

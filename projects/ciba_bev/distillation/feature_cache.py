@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CibaError
-from ..files import unwritable, write_file
+from ..files import make_folder, write_file
 
 _RESERVE_BYTES = 2**30
 _ROLES = ('teacher', 'student')
@@ -43,10 +43,7 @@ class FeatureCache:
     def __init__(self, folder: str | os.PathLike, pair: dict[str, Any]) -> None:
         key = hashlib.sha256(json.dumps(pair, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = Path(folder, key)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self.folder, error) from error
+        make_folder(self.folder)
 
     def get(self, samples: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor] | None:
         """Return the features of a batch if all of its samples are there.

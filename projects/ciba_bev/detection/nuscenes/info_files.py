@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
 import mmengine
 
+from ...files import written_whole
 from .data_checks import DataError, create_data_command
 
 
@@ -42,19 +42,15 @@ def load_info_file(path: str | Path) -> dict:
 
 
 def save_info_file(content: dict, path: str | Path) -> None:
-    """Writes an info file so that at every moment the old or the new one is there, whole.
+    """Write an info file so that at every moment the old or the new one is there, whole.
 
     Args:
         content: ``metainfo`` and ``data_list``.
         path: The pickle file; its folder is made where it is missing.
+
+    Raises:
+        CibaError: The file cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(unfinished, 'wb') as stream:
-            # Protocol 4 is what every Python this project supports can read.
-            pickle.dump(content, stream, protocol=4)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(path) as partial, open(partial, 'wb') as stream:
+        # Protocol 4 is what every Python this project supports can read.
+        pickle.dump(content, stream, protocol=4)
