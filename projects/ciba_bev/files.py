@@ -87,9 +87,10 @@ def unwritable(path: str | os.PathLike, error: OSError) -> CibaError:
         path: The file.
         error: What the operating system said.
     """
+    # What libraries add to the system's words may be long.
+    cause = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
     return CibaError(
-        f'{path}: cannot be written ({error.strerror or error}). Free some space or choose '
-        'another folder.'
+        f'{path}: cannot be written ({cause}). Free some space or choose another folder.'
     )
 
 
