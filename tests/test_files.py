@@ -1,13 +1,25 @@
 """Files appear whole or not at all, and a failure is one sentence with the path."""
 
 import os
+import pickle
 import resource
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from ciba_bev.errors import CibaError
-from ciba_bev.files import require_not_read, write_file, written_whole
+from ciba_bev.files import (
+    remove_partials,
+    require_not_read,
+    scratch_folder,
+    write_file,
+    written_whole,
+)
 
 
 @pytest.fixture
@@ -93,3 +105,129 @@ def test_an_input_is_told_under_every_name(tmp_path, monkeypatch):
     (tmp_path / 'other.pth').write_text('weights')
     for name in ('other.pth', 'new.pth'):
         require_not_read(name, None, 'missing.pth', source, 'https://example.org/weights.pth')
+
+
+def write_info_file(folder):
+    from ciba_bev.detection.nuscenes.info_files import save_info_file
+
+    save_info_file({'metainfo': {}, 'data_list': [list(range(2**16))]}, folder / 'infos.pkl')
+
+
+def write_picture(folder):
+    from ciba_bev.visualization.sample_picture import write_picture
+
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    write_picture(noise, folder / 'picture.png')
+
+
+def write_figure(folder):
+    from ciba_bev.analysis import save_figure
+
+    figure = Figure()
+    figure.gca().imshow(np.random.default_rng(0).random((300, 300)), interpolation='none')
+    save_figure(figure, folder / 'figure')
+
+
+def write_table(folder):
+    from ciba_bev.reproduction.tables import write_cells
+
+    write_cells('title', ['name', 'value'], [['name', '0' * 2**16]], folder / 'table')
+
+
+def write_spectra(folder):
+    from ciba_bev.analysis.bottleneck_metric import BottleneckMetric
+
+    metric = BottleneckMetric(out_file=str(folder / 'bottlenecks.json'))
+    metric._features = {}
+    metric._write({'name': 'x' * 2**16}, {}, None)
+
+
+def write_synthetic_results(folder):
+    from ciba_bev.classification.synthetic import SyntheticMetric
+
+    metric = SyntheticMetric(out_file=str(folder / 'synthetic.json'))
+    metric.compute_metrics([{'accuracy': [0.5] * 2**16}])
+
+
+def write_clip(folder):
+    clips = pytest.importorskip('ciba_bev.classification.clips')
+    noise = np.random.default_rng(0).integers(0, 255, (30, 96, 160, 3), np.uint8)
+    clips.encode_clip(folder / 'clip.mp4', noise, np.zeros(22050, np.float32), 30, 22050)
+
+
+def write_films(folder):
+    pytest.importorskip('h5py')
+    from ciba_bev.classification.mm_imdb.stand_in import write_stand_in
+
+    write_stand_in(folder, rows=40)
+
+
+def write_split_files(folder):
+    stand_in = pytest.importorskip('ciba_bev.classification.vgg_sound.stand_in')
+    stand_in._save_dictionary(folder / 'splits.npy', {'name': 'x' * 2**16})
+
+
+@pytest.mark.parametrize(
+    'write',
+    [
+        write_info_file,
+        write_picture,
+        write_figure,
+        write_table,
+        write_spectra,
+        write_synthetic_results,
+        write_clip,
+        write_films,
+        write_split_files,
+    ],
+)
+def test_every_writer_says_which_file_and_leaves_nothing(tmp_path, small_files, write):
+    with pytest.raises(CibaError, match=rf'^{tmp_path}/[\w.]+: cannot be written \(') as raised:
+        write(tmp_path)
+    assert '\n' not in str(raised.value)
+    assert not os.listdir(tmp_path)
+
+
+def test_partial_files_of_killed_processes_are_removed_and_no_others(tmp_path):
+    code = (
+        'import os, sys; from ciba_bev.files import written_whole\n'
+        'with written_whole(sys.argv[1]) as partial:\n'
+        "    partial.write_text('half')\n"
+        '    os.kill(os.getpid(), 9)'
+    )
+    subprocess.run([sys.executable, '-c', code, str(tmp_path / 'file')], check=False)
+    (tmp_path / '.hidden').write_text('mine')
+    assert len(os.listdir(tmp_path)) == 2
+    remove_partials(tmp_path)
+    assert os.listdir(tmp_path) == ['.hidden']
+
+
+def test_the_scratch_folder_of_a_killed_process_is_removed_by_the_next(tmp_path):
+    code = (
+        'import os, sys; from ciba_bev.files import scratch_folder\n'
+        "with scratch_folder(sys.argv[1], '.work_') as folder:\n"
+        "    (folder / 'file').write_text('half')\n"
+        '    os.kill(os.getpid(), 9)'
+    )
+    subprocess.run([sys.executable, '-c', code, str(tmp_path)], check=False)
+    (left,) = tmp_path.iterdir()
+    with scratch_folder(tmp_path, '.work_') as first, scratch_folder(tmp_path, '.work_') as second:
+        assert sorted(tmp_path.iterdir()) == sorted((first, second))
+        assert left not in (first, second)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_full_disk_under_a_scratch_folder(tmp_path, small_files):
+    def run():
+        with scratch_folder(tmp_path, '.work_') as folder, open(folder / 'a', 'wb') as stream:
+            pickle.dump(list(range(2**16)), stream)
+
+    with pytest.raises(CibaError, match=f'{tmp_path}: cannot be written'):
+        run()
+    assert not os.listdir(tmp_path)
+
+
+def test_a_file_that_is_missing_elsewhere_is_not_the_scratch_folders(tmp_path):
+    with pytest.raises(FileNotFoundError), scratch_folder(tmp_path, '.work_'):
+        Path(tmp_path, 'missing').read_text()
+    assert not os.listdir(tmp_path)

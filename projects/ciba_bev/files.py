@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
 from .errors import CibaError
+
+# What torch.save and h5py raise on a full disk is a RuntimeError with these words.
+_FULL_DISK = ('inline_container', 'unable to extend file', 'file write failed')
 
 
 @contextmanager
@@ -38,8 +44,7 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
             partial.unlink()
         if isinstance(error, OSError) and _is_about(error, partial):
             raise unwritable(path, error) from error
-        if isinstance(error, RuntimeError) and 'inline_container' in str(error):
-            # What torch.save raises in place of an OSError on a full disk.
+        if isinstance(error, RuntimeError) and any(mark in str(error) for mark in _FULL_DISK):
             cause = OSError('not all of it could be written')
             raise unwritable(path, cause) from error
         raise
@@ -63,6 +68,62 @@ def write_file(path: str | os.PathLike, content: str | bytes) -> None:
     data = content.encode('utf-8') if isinstance(content, str) else content
     with written_whole(path) as partial:
         partial.write_bytes(data)
+
+
+@contextmanager
+def scratch_folder(parent: str | os.PathLike, prefix: str) -> Iterator[Path]:
+    """Make a folder for intermediate files, and remove it at the end.
+
+    Those of earlier processes that were killed are removed too; a lock tells them from those that
+    are in use.
+
+    Args:
+        parent: Where it is made, on the disk that the results go to.
+        prefix: Start of its name, which nothing else there has.
+
+    Yields:
+        The folder.
+
+    Raises:
+        CibaError: A file in it cannot be written; names ``parent``.
+    """
+    for abandoned in Path(parent).glob(f'{prefix}*'):
+        with suppress(OSError), _locked(abandoned):
+            shutil.rmtree(abandoned)
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with _locked(folder):
+            yield folder
+    except OSError as error:
+        where = Path(error.filename or parent)
+        if where == Path(parent) or folder in (where, *where.parents):
+            raise unwritable(parent, error) from error
+        raise
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which the system takes from a process that is killed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_partials(folder: str | os.PathLike) -> None:
+    """Remove what killed processes have left of the files they were writing.
+
+    Args:
+        folder: A folder that no other process is writing to.
+    """
+    for partial in Path(folder).glob('.*.partial'):
+        partial.unlink(missing_ok=True)
 
 
 def make_folder(path: str | os.PathLike) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError
-from ...files import written_whole
+from ...files import make_folder, written_whole
 from ..clips import encode_clip
 from .preparation import (
     CSV_FILES,
@@ -162,7 +162,7 @@ def write_stand_in(
     model = EventModel(seed, shared, classes)
     clips, splits = Path(folder, 'clips'), Path(folder, 'splits')
     for made in (clips, splits):
-        made.mkdir(parents=True, exist_ok=True)
+        make_folder(made)
     listed: dict[str, dict[int, list[str]]] = {}
     written = []
     for index, part in enumerate(CSV_FILES):

@@ -7,7 +7,6 @@ that the files stay valid for plain mmdet3d.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Callable
 
@@ -16,6 +15,7 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils import splits
 from rich.progress import track
 
+from ...files import make_folder, scratch_folder
 from .can_bus import absolute_can_bus
 from .can_bus_expansion import CanBusMotion, find_can_bus_folder
 from .data_checks import DataError, create_data_command
@@ -59,13 +59,13 @@ def create_info_files(
     target = root if out_dir is None else Path(out_dir)
     _check_tables(root, version)
     can_bus_folder = find_can_bus_folder(root, can_bus)
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
 
     _check_splits(root, version)
     written = {}
-    with tempfile.TemporaryDirectory(prefix='.create_data_', dir=target) as work_folder:
+    with scratch_folder(target, '.create_data_') as work_folder:
         log(f"Step 1 of 2: mmdet3d's converter reads the {version} tables in {root}.")
-        converted = convert(root, version, max_sweeps, Path(work_folder), tag)
+        converted = convert(root, version, max_sweeps, work_folder, tag)
         log('Step 2 of 2: adding scene order and ego motion.')
         nuscenes = NuScenes(version, str(root), verbose=False)
         annotator = _InfoAnnotator(nuscenes, can_bus_folder)
