@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import pathlib
 import zlib
+from typing import Sequence
 
 import cv2
 import numpy as np
@@ -289,9 +290,7 @@ def _record_cameras(
         visible += recording.visible
         covered += recording.covered
         path = root / record_filename(scene, camera.channel, timestamp, True)
-        cv2.imwrite(
-            str(path), recording.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        )
+        _write_image(path, recording.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return visible, covered
 
 
@@ -482,4 +481,10 @@ def _write_map_mask(road: Road, path: pathlib.Path) -> None:
         quad = np.concatenate([edges[0][first : first + 2], edges[1][first : first + 2][::-1]])
         quad[:, 1] = size - quad[:, 1]
         cv2.fillConvexPoly(mask, np.round(quad).astype(np.int32), 255)
-    cv2.imwrite(str(path), mask)
+    _write_image(path, mask)
+
+
+def _write_image(path: pathlib.Path, image: np.ndarray, options: Sequence[int] = ()) -> None:
+    """Write an image; unlike OpenCV's own writing, raise what the disk says."""
+    _, encoded = cv2.imencode(path.suffix, image, options)
+    path.write_bytes(encoded.tobytes())

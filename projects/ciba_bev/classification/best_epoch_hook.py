@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import nn
 
 from ..distillation.bottleneck_training import BottleneckTraining
 from ..errors import CibaError
+from ..files import write_file, written_whole
 from ..registry import HOOKS
 
 BEST_CHECKPOINT = 'best.pth'
@@ -75,9 +75,8 @@ class BestEpochHook(Hook):
             )
         runner.load_checkpoint(best)
         if is_main_process():
-            partial = Path(runner.work_dir, '.best.partial')
-            shutil.copyfile(best, partial)
-            os.replace(partial, Path(runner.work_dir, BEST_CHECKPOINT))
+            with written_whole(Path(runner.work_dir, BEST_CHECKPOINT)) as partial:
+                shutil.copyfile(best, partial)
         _score(runner, {'checkpoint': Path(best).name}, self.out_file)
 
 
@@ -148,9 +147,8 @@ class BestBottleneckHook(Hook):
                 self._best[name] = {'loss': loss, 'epoch': runner.epoch, 'weights': weights}
                 better = True
         if better and is_main_process():
-            partial = Path(runner.work_dir, f'.{_BEST_SO_FAR}.partial')
-            torch.save(self._best, partial)
-            os.replace(partial, Path(runner.work_dir, _BEST_SO_FAR))
+            with written_whole(Path(runner.work_dir, _BEST_SO_FAR)) as partial:
+                torch.save(self._best, partial)
 
     def after_train(self, runner: Runner) -> None:
         """Put the best weights together, write ``best.pth`` and score it.
@@ -192,6 +190,4 @@ def _score(runner: Runner, content: dict[str, Any], out_file: str) -> None:
     """Score the model as it is on validation and test data, and write that to a JSON file."""
     content = {**content, 'validation': runner.val_loop.run(), 'test': runner.test_loop.run()}
     if is_main_process():
-        partial = Path(runner.work_dir, f'.{out_file}.partial')
-        partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-        os.replace(partial, Path(runner.work_dir, out_file))
+        write_file(Path(runner.work_dir, out_file), json.dumps(content, indent=1) + '\n')

@@ -7,7 +7,6 @@ it is whole, so that a stopped preparation goes on where it stopped.
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +21,7 @@ from PIL import Image
 from rich.progress import track
 
 from ..errors import CibaError
+from ..files import write_file, written_whole
 
 SETTINGS_FILE = 'preparation.json'
 BROKEN_FILE = 'broken_clips.txt'
@@ -105,9 +105,8 @@ def encode_clip(
         pictures_per_second: Of the video.
         rate: Samples a second of the sound.
     """
-    unfinished = path.with_name(f'.{path.name}.partial')
     pictures = list(pictures)
-    with av.open(str(unfinished), 'w', format='mp4') as container:
+    with written_whole(path) as partial, av.open(str(partial), 'w', format='mp4') as container:
         video = container.add_stream('mpeg4', rate=pictures_per_second)
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt = 'yuv420p'
@@ -128,7 +127,6 @@ def encode_clip(
             frame.time_base = Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    unfinished.replace(path)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -137,10 +135,11 @@ def write_whole(path: Path, content: bytes) -> None:
     Args:
         path: The file.
         content: All of it.
+
+    Raises:
+        CibaError: The file cannot be written.
     """
-    unfinished = path.with_name(f'.{path.name}.partial')
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
+    write_file(path, content)
 
 
 def prepare_all(work: Callable[[Job], str], jobs: Sequence[Job], workers: int) -> list[str]:
@@ -218,7 +217,6 @@ def require_same_settings(folder: Path, settings: Mapping[str, object]) -> None:
                 f'{folder} holds clips prepared with other settings: {differences}. Prepare into '
                 'another folder, or remove this one.'
             )
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(dict(settings), indent=1) + '\n').encode())
 
 

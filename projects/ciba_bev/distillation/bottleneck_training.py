@@ -45,8 +45,9 @@ class BottleneckTraining(BaseModel):
         bottleneck_sizes: One bottleneck is trained for each.
         seed: Of initial weights and noise.
         feature_cache: Folder to keep features in, so that the frozen models run in the first
-            epoch only; for data sets that fit on disk and pipelines without augmentation. None
-            for no cache.
+            epoch only; for data sets that fit on disk and pipelines without augmentation.
+            Features are then rounded to half precision, in the first epoch too. None for no
+            cache.
 
     Raises:
         CibaError: Sizes are missing, repeated, or larger than a feature.
@@ -179,7 +180,8 @@ class BottleneckTraining(BaseModel):
         teacher_feature, window = self.teacher.target(data, student_feature, self.student.tap)
         student_feature = crop(student_feature, window)
         if cache is not None:
-            cache.put(samples, teacher_feature, student_feature)
+            # Rounded as they will be read back: a cache that is filled changes no step.
+            return cache.put(samples, teacher_feature, student_feature)
         return teacher_feature, student_feature
 
 

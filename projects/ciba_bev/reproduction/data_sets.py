@@ -8,6 +8,7 @@ from typing import Sequence
 
 from ..engine.step_runner import Step
 from ..errors import CibaError
+from ..files import make_folder
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def make_demo_root(root: Path, folder: Path) -> Path:
     Returns:
         The folder, with ``configs`` and ``tools`` that are the project's.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name in ('configs', 'tools'):
         link = folder / name
         if not link.is_symlink():

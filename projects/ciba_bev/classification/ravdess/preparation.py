@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError
+from ...files import make_folder, remove_partials
 from ..clips import (
     BROKEN_FILE,
     DECODING_ERRORS,
@@ -338,9 +339,10 @@ def measure_features(folder: Path, stems: Sequence[str]) -> tuple[float, float]:
 
 
 def make_folders(folder: Path) -> None:
-    """Make the folders of the prepared form."""
+    """Make the folders of the prepared form, or clean up what a killed preparation has left."""
     for name in ('aud_features', 'vid_features'):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        make_folder(folder / name)
+        remove_partials(folder / name)
 
 
 def _prepare_clip(
