@@ -1,6 +1,7 @@
 """Algorithm 2: against a literal transcription; the student comes out plain."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +39,21 @@ def test_loss_is_algorithm_2_cell_by_cell(make_distiller):
                     expected += float(code[channel] - student[channel]) ** 2
     # The paper sums over the data; a batch is averaged over samples and cells.
     assert float(loss) == pytest.approx(expected / (2 * 64), rel=1e-5)
+
+
+def test_loss_without_init_weights_is_that_of_the_same_weights(make_distiller, distiller_model):
+    expected = make_distiller(4)
+    model = MODELS.build(distiller_model(4))
+    model.load_state_dict(expected.state_dict())
+    loss = run(model, 0, 1)['loss_distillation']
+    torch.testing.assert_close(loss, run(expected, 0, 1)['loss_distillation'])
+
+
+def test_predictions_need_neither_teacher_nor_bottleneck(pair, distiller_model, bottleneck_file):
+    model = MODELS.build(distiller_model(4)).eval()
+    Path(pair['teacher']['checkpoint']).unlink()
+    bottleneck_file.unlink()
+    assert len(model.test_step(toy_pair.make_batch(0, 1))) == 2
 
 
 def test_mean_reduction_and_weight(make_distiller):

@@ -26,6 +26,14 @@ def test_feature_is_that_of_the_model_in_evaluation_mode(teacher):
     assert not feature.requires_grad
 
 
+def test_weights_are_read_before_the_first_feature(teacher, pair):
+    batch = toy_pair.make_batch(0, 3)
+    unloaded = FrozenModel('teacher', **pair['teacher'])
+    feature = unloaded.feature(unloaded.preprocess(batch))
+    assert torch.equal(feature, teacher.feature(teacher.preprocess(batch)))
+    assert unloaded.fingerprint == teacher.fingerprint
+
+
 def test_it_runs_only_as_far_as_the_tap(teacher):
     teacher.feature(teacher.preprocess(toy_pair.make_batch(0)))
     assert teacher.model.head_calls == 0

@@ -94,9 +94,20 @@ class BottleneckTraining(BaseModel):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 bottleneck.init_weights()
-        self.teacher.load()
-        self.student.load()
-        if self.cache_folder is not None:
+        self.load_frozen_models()
+
+    def load_frozen_models(self) -> None:
+        """Read the two frozen models' weights and open the cache of their features, once.
+
+        mmengine calls :meth:`init_weights` in training only; testing comes here with its first
+        batch.
+
+        Raises:
+            CibaError: A checkpoint is missing or another model's.
+        """
+        self.teacher.ensure_loaded()
+        self.student.ensure_loaded()
+        if self.cache_folder is not None and self._cache is None:
             pair = {'teacher': self.teacher.describe(), 'student': self.student.describe()}
             self._cache = FeatureCache(self.cache_folder, pair)
 
@@ -125,6 +136,10 @@ class BottleneckTraining(BaseModel):
             ``h<H>.loss_regularization``. For ``'predict'``, one dict for the batch: the features
             ``teacher`` (B, C', \\*grid) and ``student`` (B, C, \\*grid), and ``h<H>``, the terms
             of that bottleneck (see :meth:`Bottleneck.terms`).
+
+        Raises:
+            CibaError: A frozen model cannot be loaded, or bottlenecks are to be measured that were
+                neither trained nor loaded.
         """
         teacher_feature, student_feature = self._features(teacher, student)
         if mode == 'loss':
@@ -144,6 +159,11 @@ class BottleneckTraining(BaseModel):
         return losses
 
     def _measure(self, teacher_feature: Tensor, student_feature: Tensor) -> list[dict[str, Any]]:
+        if self.steps == 0:
+            raise CibaError(
+                'these bottlenecks were not trained for a single step, so there is nothing to '
+                'measure. Give a checkpoint of an Algorithm 1 run.'
+            )
         terms = {
             name: bottleneck.terms(teacher_feature, student_feature)
             for name, bottleneck in self.bottlenecks.items()
@@ -151,6 +171,7 @@ class BottleneckTraining(BaseModel):
         return [{'teacher': teacher_feature, 'student': student_feature, **terms}]
 
     def _features(self, teacher: dict, student: dict) -> tuple[Tensor, Tensor]:
+        self.load_frozen_models()
         cache, samples = self._cache, student.get('data_samples')
         if cache is not None:
             pair = cache.get(samples, self.steps.device)

@@ -103,8 +103,18 @@ class Distiller(BaseModel):
             CibaError: A checkpoint is missing, another model's, or does not fit the others.
         """
         self.student.init_weights()
-        self.teacher.load()
-        if self.bottleneck_config is not None:
+        self.load_frozen_models()
+
+    def load_frozen_models(self) -> None:
+        """Read the weights of teacher and bottleneck, once.
+
+        Only the distillation loss needs them; validation and testing run the student alone.
+
+        Raises:
+            CibaError: A checkpoint is missing, another model's, or does not fit the others.
+        """
+        self.teacher.ensure_loaded()
+        if self.bottleneck_config is not None and not self._encoder:
             arguments = dict(self.bottleneck_config)
             self._encoder = [load_bottleneck(teacher=self.teacher, **arguments)]
 
@@ -144,6 +154,7 @@ class Distiller(BaseModel):
         return {**losses, 'loss_distillation': self._distillation_loss(reader.feature, teacher)}
 
     def _distillation_loss(self, student_feature: Tensor, teacher: dict) -> Tensor:
+        self.load_frozen_models()
         target, window = align_to_student(
             self.teacher.feature(teacher), student_feature, self.teacher.tap, self.student_tap
         )

@@ -27,6 +27,9 @@ class FrozenModel:
     submodules, so it is not in the optimizer, not in checkpoints, not wrapped for distributed
     training, and ``train()`` does not reach it.
 
+    Its weights are read at the latest when it is first used, in training, validation and testing
+    alike: there is no way to a feature of random weights.
+
     Args:
         role: What it is to its holder, for messages: ``'teacher'`` or ``'student'``.
         config: Config file whose ``model`` it is, or that config itself.
@@ -101,6 +104,15 @@ class FrozenModel:
         require_complete(comparison, self.checkpoint, self.config)
         self.fingerprint = fingerprint_of(self.model.state_dict())
 
+    def ensure_loaded(self) -> None:
+        """Read the trained weights, unless that was done already.
+
+        Raises:
+            CibaError: As :meth:`load`.
+        """
+        if not self.fingerprint:
+            self.load()
+
     def describe(self) -> dict[str, Any]:
         """Whose features these are, as plain values, for records."""
         return {
@@ -119,6 +131,7 @@ class FrozenModel:
         Returns:
             The model's own ``inputs`` and ``data_samples``, on its device.
         """
+        self.ensure_loaded()
         chosen = select_inputs(data, self.inputs, self.role)
         samples = chosen.get('data_samples')
         if samples is not None:
@@ -146,6 +159,7 @@ class FrozenModel:
         Raises:
             CibaError: The feature is not finite; the message names the samples.
         """
+        self.ensure_loaded()
         device = next(self.model.parameters()).device
         dtype = self._autocast_dtype(device)
         reduced = torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
