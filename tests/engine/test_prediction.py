@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tiny_models
-from mmengine import load
+from mmengine import dump, load
 from nuscenes import NuScenes
 from pyquaternion import Quaternion
 
@@ -236,6 +238,50 @@ def test_a_real_frame(real_frame, tmp_path):
     assert all(np.abs(box['center'][:2]).max() < 100 for box in boxes)
     (token,) = json.loads((tmp_path / 'out' / 'results_nusc.json').read_text())['results']
     assert token == load(infos)['data_list'][0]['token']
+
+
+MMDET3D = """
+import json, sys
+from mmdet3d.apis import inference_detector, inference_multi_modality_detector, init_model
+kind, config, checkpoint, points, images, infos, out = sys.argv[1:]
+model = init_model(config, checkpoint, device='cpu')
+if kind == 'teacher':
+    result, _ = inference_detector(model, points)
+else:
+    result, _ = inference_multi_modality_detector(model, points, images, infos, cam_type='all')
+scores = result.pred_instances_3d.scores_3d
+json.dump(scores.sort(descending=True).values.tolist(), open(out, 'w'))
+"""
+
+
+@pytest.mark.parametrize('model', ['student', 'teacher', 'temporal student'])
+def test_functions_of_mmdet3d_give_the_same(simulated_nuscenes, tmp_path, model):
+    """They get the checkpoint of a training, and do not pass on the ego pose."""
+    config = tmp_path / 'config.py'
+    if model == 'teacher':
+        tiny_models.write_teacher(config, simulated_nuscenes)
+    else:
+        tiny_models.write_student(config, simulated_nuscenes, history='temporal' in model)
+    checkpoint = tiny_models.write_checkpoint(config, tmp_path / 'weights.pth')
+    frame = tmp_path / 'frame'
+    calibration = write_own_frame(simulated_nuscenes, frame)
+    del calibration['ego2global'], calibration['lidar2ego']
+    (tmp_path / 'own.json').write_text(json.dumps(calibration))
+    points = frame / 'points.bin'
+    words = ['--points', points, '--calibration', tmp_path / 'own.json', '--images', frame]
+    boxes = run(config, checkpoint, tmp_path / 'out', *words)
+    images = {
+        name: dict(camera, img_path=next(frame.glob(f'*__{name}__*')).name)
+        for name, camera in calibration['cameras'].items()
+    }
+    images = {name: images[name] for name in CAMERAS}
+    dump({'metainfo': {}, 'data_list': [{'images': images}]}, str(tmp_path / 'own.pkl'))
+    words = [model, config, checkpoint, points, frame, tmp_path / 'own.pkl', tmp_path / 'out.json']
+    script = [sys.executable, '-c', MMDET3D, *map(str, words)]
+    ended = subprocess.run(script, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    scores = json.loads((tmp_path / 'out.json').read_text())
+    assert scores == pytest.approx([box['score'] for box in boxes], rel=1e-4)
 
 
 @pytest.mark.parametrize(

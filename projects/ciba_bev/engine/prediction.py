@@ -7,7 +7,9 @@ the config, so that a model is given exactly what it is given in a test.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import io
 import json
 import tempfile
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import nn
@@ -264,7 +267,9 @@ class OwnFrame:
         prediction = dict(boxes.items())
         with tempfile.TemporaryDirectory() as folder:
             frame = {'pred_instances_3d': prediction, 'sample_idx': 0}
-            written, _ = metric.format_results([frame], self.class_names, folder)
+            # It tells of its progress, over one frame.
+            with contextlib.redirect_stdout(io.StringIO()):
+                written, _ = metric.format_results([frame], self.class_names, folder)
             return json.loads(Path(written['pred_instances_3d']).read_text(encoding='utf-8'))
 
     def _take_images(self, images: Sequence[str] | None) -> None:
@@ -416,6 +421,8 @@ def main(arguments: list[str] | None = None) -> None:
     def run() -> None:
         words = {**vars(args), 'launcher': 'none', 'work_dir': None, 'local_rank': 0}
         cfg = read_config(argparse.Namespace(**words))
+        # Data sets describe themselves at length when they are built.
+        MMLogger.get_instance('prediction', log_level='WARNING')
         calibration = read_calibration(args.calibration, args.token) if args.calibration else None
         frame = OwnFrame(cfg, calibration, args.images, args.points)
         model = build_detector(cfg, args.checkpoint, args.device)
