@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
@@ -12,8 +14,11 @@ from typing import Iterator
 
 from .errors import CibaError
 
-# What torch.save and h5py raise on a full disk is a RuntimeError with these words.
-_FULL_DISK = ('inline_container', 'unable to extend file', 'file write failed')
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# How `torch.save` and h5py say that they could not write, in a RuntimeError.
+_LIBRARY_WRITER = re.compile(
+    r'inline_container|PytorchStreamWriter|write\(\): fd|Parent directory|unable to extend file'
+)
 
 
 @contextmanager
@@ -44,15 +49,33 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
             partial.unlink()
         if isinstance(error, OSError) and _is_about(error, partial):
             raise unwritable(path, error) from error
-        if isinstance(error, RuntimeError) and any(mark in str(error) for mark in _FULL_DISK):
-            cause = OSError('not all of it could be written')
-            raise unwritable(path, cause) from error
+        if isinstance(error, RuntimeError) and _LIBRARY_WRITER.search(str(error)):
+            raise unwritable(path, 'not all of it could be written') from error
         raise
 
 
 def _is_about(error: OSError, partial: Path) -> bool:
     """Whether an error concerns the file that is written, not one that is read meanwhile."""
     return error.filename is None or Path(error.filename) in (partial, *partial.parents)
+
+
+@contextmanager
+def full_disk_explained(folder: str | os.PathLike) -> Iterator[None]:
+    """Turn what a full or read-only disk raises within the context into one sentence.
+
+    Args:
+        folder: Where files are written whose paths the error does not tell.
+
+    Raises:
+        CibaError: A disk is full or read-only; names the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        place = error.filename or f'{folder} (or {tempfile.gettempdir()}, for temporary files)'
+        raise unwritable(place, error) from error
 
 
 def write_file(path: str | os.PathLike, content: str | bytes) -> None:
@@ -141,15 +164,20 @@ def make_folder(path: str | os.PathLike) -> None:
         raise unwritable(path, error) from error
 
 
-def unwritable(path: str | os.PathLike, error: OSError) -> CibaError:
+def unwritable(path: str | os.PathLike, cause: OSError | str) -> CibaError:
     """Return the error that names a file that cannot be written and the cause.
 
     Args:
-        path: The file.
-        error: What the operating system said.
+        path: The file or folder.
+        cause: What the operating system said.
     """
-    # What libraries add to the system's words may be long.
-    cause = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+    if isinstance(cause, OSError):
+        text = cause.strerror or str(cause)
+        # What h5py makes of the system's words is long.
+        cause = os.strerror(cause.errno) if '\n' in text and cause.errno else text
+    for part in (Path(path), *Path(path).parents):
+        if part.is_symlink() and not part.exists():
+            cause = f'{part} is a link to {os.readlink(part)}, which does not exist'
     return CibaError(
         f'{path}: cannot be written ({cause}). Free some space or choose another folder.'
     )

@@ -11,7 +11,7 @@ from typing import Sequence
 import cv2
 import numpy as np
 
-from .appearance import Daylight
+from .appearance import Daylight, add_fog
 from .nuscenes_tables import (
     CATEGORY_OF_CLASS,
     Record,
@@ -270,7 +270,8 @@ def _record_cameras(
     root: pathlib.Path,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write all images; return visible and covered pixels of each object, summed over them."""
-    shadows = ground_shadows(world.solids, ego[0], scene.light.sun_direction)
+    world = dataclasses.replace(world, light=add_fog(world.light, settings.visibility))
+    shadows = ground_shadows(world.solids, ego[0], world.light.sun_direction)
     visible = np.zeros(len(scene.objects))
     covered = np.zeros(len(scene.objects))
     image_size = (settings.image_width, settings.image_height)

@@ -15,9 +15,10 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..errors import CibaError
+from ..finiteness import require_finite
 from ..registry import MODELS, TASK_UTILS
 from .bottleneck_training import load_bottleneck
-from .frozen_model import FrozenModel, require_finite, select_inputs
+from .frozen_model import FrozenModel, select_inputs
 from .taps import FeatureTap, crop
 
 _PREFIX = 'student.'

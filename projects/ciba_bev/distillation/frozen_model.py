@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..checkpoints.matching import load_weights, require_complete, weights_of
 from ..errors import CibaError
+from ..finiteness import require_finite
 from ..registry import MODELS
 from .bottlenecks import Bottleneck
 from .hooks import RECORD_KEY
@@ -226,35 +227,6 @@ def select_inputs(data: dict, names: Sequence[str] | None, role: str) -> dict:
                 '(see configs/_base_/datasets/nuscenes_lidar_camera.py) and pack it.'
             )
     return dict(data, inputs={name: inputs[name] for name in names})
-
-
-def require_finite(value: Tensor, what: str, data: dict | None) -> None:
-    """Refuse a feature or a loss that holds NaN or infinity.
-
-    Args:
-        value: Any tensor.
-        what: Its name, for the message.
-        data: The batch it comes from.
-
-    Raises:
-        CibaError: It is not finite; the message names the samples.
-    """
-    # A sum is one number to look at, and not finite as soon as one summand is not.
-    if bool(value.detach().sum(dtype=torch.float64).isfinite()):
-        return
-    data = data or {}
-    # Detectors get data samples with a token each, classifiers a list of names.
-    tokens = [_token(sample) for sample in data.get('data_samples') or []] or data.get('names', [])
-    raise CibaError(
-        f'{what} holds NaN or infinity, for samples {", ".join(tokens) or "unknown"}. The weights '
-        'are not updated with it. Look at these samples and at the training that made the model; '
-        "in reduced precision, try precision='float32'."
-    )
-
-
-def _token(sample: Any) -> str:
-    metainfo = getattr(sample, 'metainfo', {})
-    return str(metainfo.get('token') or metainfo.get('sample_idx', '?'))
 
 
 def fingerprint_of(weights: dict[str, Tensor]) -> str:

@@ -1,7 +1,8 @@
 """Training and scoring through mmengine's Runner: what the command-line tools do."""
 
 from .checked_runner import CheckedRunner
+from .finite_loss_hook import FiniteLossHook
 from .loss_averaging_hook import LossAveragingHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 
-__all__ = ['CheckedRunner', 'LossAveragingHook', 'SafeCheckpointHook']
+__all__ = ['CheckedRunner', 'FiniteLossHook', 'LossAveragingHook', 'SafeCheckpointHook']

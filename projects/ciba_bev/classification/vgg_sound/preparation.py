@@ -237,7 +237,7 @@ def _present(folder: Path) -> dict[str, set[str]]:
         modality: {
             path.name[: -len(ending)]
             for path in (folder / name).iterdir()
-            if path.name.endswith(ending)
+            if path.name.endswith(ending) and path.stat().st_size
         }
         for modality, (name, ending) in FILES.items()
     }
