@@ -10,6 +10,7 @@ import mmengine
 from nuscenes import NuScenes
 
 from ..errors import CibaError
+from ..files import make_folder
 from ..visualization import draw_nuscenes_sample
 
 
@@ -47,7 +48,7 @@ def draw_predictions(
     nusc = NuScenes(version=version, dataroot=str(info_file.parent), verbose=False)
     tokens = sorted(results, key=lambda token: nusc.get('sample', token)['timestamp'])
     count = min(count, len(tokens))
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
     pictures = []
     for index in range(count):
         # The middle of each of `count` equal stretches.

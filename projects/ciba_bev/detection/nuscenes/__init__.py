@@ -6,11 +6,13 @@ from .data_checks import DataError, DataProblem
 from .frame_dataset import NuScenesFrameDataset
 from .scene_sampler import SceneSequenceSampler
 from .sequence_dataset import NuScenesSequenceDataset
+from .sweeps import LoadPointsFromMultiSweeps
 
 __all__ = [
     'CheckDataHook',
     'DataError',
     'DataProblem',
+    'LoadPointsFromMultiSweeps',
     'NuScenesFrameDataset',
     'NuScenesSequenceDataset',
     'SceneSequenceSampler',
