@@ -193,7 +193,5 @@ def test_missing_tables_are_named(simulated_nuscenes: pathlib.Path, tmp_path: pa
     results = tmp_path / 'results_nusc.json'
     results.write_text('{"results": {}}')
     info_file = simulated_nuscenes / 'nuscenes_infos_val.pkl'
-    with pytest.raises(
-        CibaError, match=r'v1\.0-mini: there are no nuScenes tables'
-    ):
+    with pytest.raises(CibaError, match=r'v1\.0-mini: there are no nuScenes tables'):
         draw_predictions(results, info_file, tmp_path, tmp_path / 'show', 1, 0.3)
