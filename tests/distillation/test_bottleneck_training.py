@@ -37,8 +37,8 @@ def test_loss_is_algorithm_1_cell_by_cell(bottleneck_model):
     # In validation the code is its mean, so every step of the algorithm can be written down.
     model.steps += 1
     measured = model(**data, mode='predict')
-    z_teacher = model.teacher.feature(data['teacher'])
-    z_student = model.student.feature(data['student'])
+    z_teacher = model.teacher.feature(data)
+    z_student = model.student.feature(data)
     (batch,) = measured
     generation = regularization = 0.0
     for sample, row, column in itertools.product(range(2), range(8), range(8)):
@@ -64,9 +64,7 @@ def test_training_finds_what_the_two_sensors_share(bottleneck_model, make_runner
         'run', config, toy_pair.BOTTLENECK_OPTIMIZER, train_cfg=dict(max_epochs=20)
     )
     runner.train()
-    z_student = runner.model.student.feature(
-        runner.model.student.preprocess(toy_pair.make_batch(*range(8)))
-    )
+    z_student = runner.model.student.feature(toy_pair.make_batch(*range(8)))
     variance = float(z_student.var(dim=(0, 2, 3), unbiased=False).sum())
     # No guess made without looking at the teacher does better than the variance.
     generation = losses_of(runner.model, *range(8))['h4.loss_generation'].detach()
@@ -130,10 +128,10 @@ def test_cached_features_are_the_features(bottleneck_model, tmp_path):
     plain = build(bottleneck_model(2))
     cached = build(bottleneck_model(2, feature_cache=str(tmp_path / 'cache')))
     data = [model.data_preprocessor(toy_pair.make_batch(0, 1), True) for model in (plain, cached)]
-    expected = plain._features(**data[0])
-    cached._features(**data[1])
+    expected = plain._features(data[0])
+    cached._features(data[1])
     cached.teacher.feature = cached.student.feature = None  # would fail if it were called again
-    for found, wanted in zip(cached._features(**data[1]), expected):
+    for found, wanted in zip(cached._features(data[1]), expected):
         torch.testing.assert_close(found, wanted, atol=2e-3, rtol=1e-3)
 
 

@@ -10,6 +10,7 @@ from nuscenes import NuScenes
 
 from ..detection.nuscenes.info_files import load_info_file
 from ..errors import CibaError
+from ..files import make_folder
 from .nuscenes_sample import draw_nuscenes_sample
 
 
@@ -55,7 +56,7 @@ def draw_predictions(
     nusc = NuScenes(version=version, dataroot=str(data_root), verbose=False)
     tokens = sorted(results, key=lambda token: nusc.get('sample', token)['timestamp'])
     count = min(count, len(tokens))
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
     pictures = []
     for index in range(count):
         # The middle of each of `count` equal stretches.

@@ -67,6 +67,27 @@ def model():
     return build()
 
 
+def test_learning_starts_where_the_reference_starts():
+    """BEVFormer's `init_weights`, as published: biases of all attentions' outputs, embeddings."""
+    head = build(bev_h=32, bev_w=32, embed_dims=16).pts_bbox_head
+    projections = {
+        name: value
+        for name, value in head.named_parameters()
+        if name.endswith(('output_proj.bias', 'value_proj.bias'))
+    }
+    # Temporal and spatial attention of two layers each, that of the decoder's two layers.
+    assert sum(name.endswith('output_proj.bias') for name in projections) == 6
+    assert not any(value.any() for value in projections.values())
+    positions = torch.cat(
+        [head.positional_encoding.row_embed.weight, head.positional_encoding.col_embed.weight]
+    )
+    # Standard normal, not uniform in [0, 1]: the mean of 512 numbers is within 0.2.
+    for embedding in (positions, head.bev_embedding.weight, head.query_embedding.weight):
+        embedding = embedding.detach()
+        assert embedding.mean().abs() < 0.2
+        assert embedding.std() == pytest.approx(1.0, abs=0.15)
+
+
 def images(steps=1, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(steps * CAMERAS, 3, *IMAGE, generator=generator) * 255

@@ -7,11 +7,13 @@ from .frame_dataset import NuScenesFrameDataset
 from .metric import NuScenesDetectionMetric
 from .scene_sampler import SceneSequenceSampler
 from .sequence_dataset import NuScenesSequenceDataset
+from .sweeps import LoadPointsFromMultiSweeps
 
 __all__ = [
     'CheckDataHook',
     'DataError',
     'DataProblem',
+    'LoadPointsFromMultiSweeps',
     'NuScenesDetectionMetric',
     'NuScenesFrameDataset',
     'NuScenesSequenceDataset',

@@ -51,7 +51,7 @@ def check_nuscenes_data(
     files = {}
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
-        missing = field_problems([info], needed, dataset.ann_file, version)
+        missing = field_problems([info], needed, dataset.ann_file, version, dataset.data_root)
         problems += missing
         if local and not missing:
             for file in files_of_info(info, needed):
