@@ -1,4 +1,4 @@
-"""Packaging: the folder ``projects/ciba_bev`` is installed as the package ``ciba_bev``."""
+"""Packaging: the folders below ``projects/`` are installed as packages of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import setuptools
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-PACKAGE_FOLDER = 'projects/ciba_bev'
 
 
 def read_requirements(name: str) -> list[str]:
@@ -23,7 +22,6 @@ if 'develop' in sys.argv and int(setuptools.__version__.split('.')[0]) < 64:
     # Older ones look for an editable package in the top folder only, without a word.
     sys.exit("An editable install needs setuptools >= 64: pip install 'setuptools>=64,<81'")
 
-subpackages = [f'ciba_bev.{name}' for name in find_packages(str(ROOT / PACKAGE_FOLDER))]
 readme = ROOT / 'README.md'
 
 setup(
@@ -34,8 +32,8 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.8',
-    packages=['ciba_bev', *subpackages],
-    package_dir={'ciba_bev': PACKAGE_FOLDER},
+    packages=find_packages('projects', include=['ciba_bev*', 'nuscenes_simulation*']),
+    package_dir={'': 'projects'},
     install_requires=read_requirements('runtime'),
     extras_require={
         'mminstall': read_requirements('mminstall'),

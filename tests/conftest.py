@@ -17,7 +17,7 @@ def simulated_nuscenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LiDAR sweep between key frames and the CAN bus expansion. Tests must not change it.
     """
     from ciba_bev.detection.nuscenes.info_creation import create_info_files
-    from ciba_bev.simulation import SimulationSettings, simulate_nuscenes
+    from nuscenes_simulation import SimulationSettings, simulate_nuscenes
 
     root = tmp_path_factory.mktemp('simulated') / 'nuscenes'
     settings = SimulationSettings(

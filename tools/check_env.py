@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 PROJECTS = Path(__file__).resolve().parents[1] / 'projects'
-FILE = PROJECTS / 'ciba_bev/runner/environment_report.py'
+FILE = PROJECTS / 'ciba_bev/engine/environment.py'
 
 if __name__ == '__main__':
     # By its path: importing the package would import what may be missing.

@@ -1,6 +1,6 @@
 """Write a student's weights alone, to deploy: ``tools/export_student.py CHECKPOINT OUT``."""
 
-from ciba_bev.runner.student_export import main
+from ciba_bev.checkpoints.student_export import main
 
 if __name__ == '__main__':
     main()

@@ -18,6 +18,7 @@ from torch import nn
 import ciba_bev
 from ciba_bev.distillation.frozen_model import FrozenModel
 from ciba_bev.distillation.taps import FeatureTap
+from ciba_bev.files import write_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / 'docs' / 'configuration.md'
@@ -276,9 +277,7 @@ def main() -> int:
             return 0
         print(f'{PAGE} is out of date: run {COMMAND}', file=sys.stderr)
         return 1
-    partial = PAGE.with_name(f'.{PAGE.name}.{os.getpid()}')
-    partial.write_text(page, encoding='utf-8')
-    os.replace(partial, PAGE)
+    write_file(PAGE, page)
     print(f'{PAGE} written')
     return 0
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ciba_bev.runner.quickstart import main
+from ciba_bev.quickstart.steps import main
 
 if __name__ == '__main__':
     main(Path(__file__).resolve().parents[1])

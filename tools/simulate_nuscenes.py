@@ -14,9 +14,13 @@ import sys
 import time
 from pathlib import Path
 
-from ciba_bev.errors import CibaError
-from ciba_bev.simulation import SimulationSettings, resolve_scene_names, simulate_nuscenes
-from ciba_bev.simulation.settings import VERSIONS
+from nuscenes_simulation import (
+    SimulationError,
+    SimulationSettings,
+    resolve_scene_names,
+    simulate_nuscenes,
+)
+from nuscenes_simulation.settings import VERSIONS
 
 
 def parse_args() -> argparse.Namespace:
@@ -77,6 +81,14 @@ def parse_args() -> argparse.Namespace:
         help='LiDAR sweeps between two key frames; nuScenes has 9 (%(default)s)',
     )
     parser.add_argument(
+        '--visibility',
+        type=float,
+        default=defaults.visibility,
+        metavar='METRES',
+        help='meteorological visibility of the cameras in fog; the LiDAR sees through it '
+        '(%(default)s: no fog)',
+    )
+    parser.add_argument(
         '--can-bus', action='store_true', help="also write the CAN bus expansion's poses"
     )
     parser.add_argument(
@@ -106,6 +118,7 @@ def main() -> None:
             lidar_azimuth_steps=args.lidar_azimuth_steps,
             lidar_range=args.lidar_range,
             sweeps_per_keyframe=args.sweeps_per_keyframe,
+            visibility=args.visibility,
             can_bus=args.can_bus,
             version=args.version,
         )
@@ -118,7 +131,7 @@ def main() -> None:
         print(f'{frames} key frames of {len(scene_names)} scenes in {root} after {seconds} s')
         if not args.no_picture:
             _draw_one_sample(root, args.version, Path(args.picture or root / 'sample.png'))
-    except CibaError as error:
+    except SimulationError as error:
         sys.exit(f'Error: {error}')
     except KeyboardInterrupt:
         sys.exit('Interrupted; nothing was written.')

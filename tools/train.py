@@ -1,6 +1,6 @@
 """Train a model: ``python tools/train.py CONFIG [--work-dir DIR] [--resume] [--amp] ...``."""
 
-from ciba_bev.runner.training import main
+from ciba_bev.engine.training import main
 
 if __name__ == '__main__':
     main()

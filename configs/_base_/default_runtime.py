@@ -1,6 +1,6 @@
 # What every experiment shares beside model, data and schedule.
 default_scope = 'mmdet3d'
-custom_imports = dict(imports=['ciba_bev', 'ciba_bev.runner'], allow_failed_imports=False)
+custom_imports = dict(imports=['ciba_bev'], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

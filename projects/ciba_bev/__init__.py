@@ -1,8 +1,11 @@
 """Cross-modal Information Bottleneck Approximation (CIBA) for MMDetection3D.
 
-Importing the package registers its components under the scope ``ciba_bev`` and does nothing else.
+Importing the package makes its registries, under the scope ``ciba_bev``. Components are imported
+when the first of them is built.
 """
 
-from . import analysis, classification, detection, distillation, runner
+from . import registry
 
-__all__ = ['analysis', 'classification', 'detection', 'distillation', 'runner']
+__all__ = ['__version__', 'registry']
+
+__version__ = '0.2.0'

@@ -2,9 +2,13 @@
 
 They are siblings of mmdet3d's below mmengine's root, so any OpenMMLab config can name a
 component as ``type='ciba_bev.BEVFormer'``, and a repository that already registers a
-``BEVFormer`` of its own keeps it: two scopes never clash.
+``BEVFormer`` of its own keeps it: two scopes never clash. The packages that register components
+are imported when the first component is asked for.
 """
 
+import importlib.util
+
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -27,14 +31,26 @@ if SCOPE in MMENGINE_MODELS.children:
         f"a checkout, 'projects.ciba_bev'; custom_imports of every config must name the same."
     )
 
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE)
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope=SCOPE)
-TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE)
-TASK_UTILS = Registry('task util', parent=MMENGINE_TASK_UTILS, scope=SCOPE)
-METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE)
-FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope=SCOPE)
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE)
-OPTIM_WRAPPERS = Registry('optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE)
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, scope=SCOPE
+_PACKAGE = __name__.rpartition('.')[0]
+_LOCATIONS = [f'{_PACKAGE}.{name}' for name in ('distillation', 'analysis', 'engine')]
+if importlib.util.find_spec('mmdet3d') is not None:
+    # Distilling two models of one's own needs none of these, nor mmdet3d.
+    _LOCATIONS += [f'{_PACKAGE}.{name}' for name in ('detection', 'classification')]
+
+
+def _make_registry(name: str, parent: Registry) -> Registry:
+    return Registry(name, parent=parent, scope=SCOPE, locations=_LOCATIONS)
+
+
+MODELS = _make_registry('model', MMENGINE_MODELS)
+DATASETS = _make_registry('dataset', MMENGINE_DATASETS)
+DATA_SAMPLERS = _make_registry('data sampler', MMENGINE_DATA_SAMPLERS)
+TRANSFORMS = _make_registry('transform', MMENGINE_TRANSFORMS)
+TASK_UTILS = _make_registry('task util', MMENGINE_TASK_UTILS)
+METRICS = _make_registry('metric', MMENGINE_METRICS)
+FUNCTIONS = _make_registry('function', MMENGINE_FUNCTIONS)
+HOOKS = _make_registry('hook', MMENGINE_HOOKS)
+OPTIM_WRAPPERS = _make_registry('optim_wrapper', MMENGINE_OPTIM_WRAPPERS)
+OPTIM_WRAPPER_CONSTRUCTORS = _make_registry(
+    'optimizer wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 )

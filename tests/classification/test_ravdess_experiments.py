@@ -12,8 +12,8 @@ import torch
 from mmengine.config import Config
 
 from ciba_bev.classification.ravdess.stand_in import write_prepared_stand_in
+from ciba_bev.engine.config_checks import check_earlier_runs
 from ciba_bev.errors import CibaError
-from ciba_bev.runner.config_checks import check_earlier_runs
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Loss and H of Tables 1(a) and 7; without H the whole feature is distilled.

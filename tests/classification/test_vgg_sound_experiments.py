@@ -15,13 +15,13 @@ from mmengine.config import Config
 
 from ciba_bev.analysis import welch_p_value
 from ciba_bev.classification.vgg_sound.stand_in import write_prepared_stand_in
+from ciba_bev.engine.config_checks import check_earlier_runs
 from ciba_bev.errors import CibaError
 from ciba_bev.reproduction.classification_figures import draw_spectra_above_sweeps
 from ciba_bev.reproduction.command import TARGETS, Reproduction
 from ciba_bev.reproduction.data_sets import DATA_SETS, require_data
 from ciba_bev.reproduction.paper_tables import TABLES
 from ciba_bev.reproduction.plan import Plan
-from ciba_bev.runner.config_checks import check_earlier_runs
 
 PROJECT = Path(__file__).resolve().parents[2]
 BASELINES = {
@@ -211,7 +211,7 @@ def test_from_the_teacher_to_the_student(tmp_path, monkeypatch):
     # One process for all: importing takes longer than training.
     code = (
         'import json, sys\n'
-        'from ciba_bev.runner.training import main\n'
+        'from ciba_bev.engine.training import main\n'
         'for words in json.loads(sys.argv[1]): main(words)'
     )
     done = subprocess.run(

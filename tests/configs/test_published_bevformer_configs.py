@@ -13,8 +13,7 @@ from mmengine.registry import init_default_scope
 
 import ciba_bev  # noqa: F401
 from ciba_bev.detection.bevformer.projection import lidar2img_matrices
-from ciba_bev.distillation.alignment import align_to_student
-from ciba_bev.distillation.taps import FeatureTap
+from ciba_bev.distillation.taps import FeatureTap, align_to_student
 from ciba_bev.registry import DATASETS, MODELS
 
 PROJECT = Path(__file__).resolve().parents[2]

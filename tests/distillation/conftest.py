@@ -8,8 +8,8 @@ from mmengine.config import Config
 
 from ciba_bev.checkpoints.files import read_checkpoints_safely
 from ciba_bev.distillation import BottleneckTraining, Distiller
+from ciba_bev.engine import CheckedRunner
 from ciba_bev.registry import MODELS
-from ciba_bev.runner import CheckedRunner
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ciba_bev.distillation import FeatureTap
-from ciba_bev.distillation.alignment import align_to_student, cut
+from ciba_bev.distillation.taps import align_to_student, crop
 from ciba_bev.errors import CibaError
 
 
@@ -40,7 +40,7 @@ def test_an_object_lights_up_in_the_same_cell(point, extent, grid):
         FeatureTap('t', extent=extent),
         FeatureTap('s', extent=student_extent),
     )
-    student = cut(student, window)
+    student = crop(student, window)
     assert teacher.shape == student.shape
     row, column = brightest(student)
     # A teacher's cell whose centre lies in a neighbouring cell of the student's lights up there.
@@ -61,7 +61,7 @@ def test_a_linear_ramp_is_kept_exactly():
     teacher, window = align_to_student(
         ramp(wide, (30, 50)), student, FeatureTap('t', extent=wide), FeatureTap('s', extent=narrow)
     )
-    torch.testing.assert_close(teacher, cut(student, window), atol=1e-4, rtol=0)
+    torch.testing.assert_close(teacher, crop(student, window), atol=1e-4, rtol=0)
 
 
 def test_only_the_cells_the_teacher_covers():
@@ -73,21 +73,21 @@ def test_only_the_cells_the_teacher_covers():
         FeatureTap('s', extent=(0, 0, 4, 4)),
     )
     assert teacher.shape == (1, 3, 1, 2)
-    assert cut(student, window).flatten().tolist() == [0, 1]
+    assert crop(student, window).flatten().tolist() == [0, 1]
 
 
 def test_equal_grids_are_left_alone():
     teacher, student = torch.randn(2, 5, 3, 3), torch.randn(2, 7, 3, 3)
     aligned, window = align_to_student(teacher, student, FeatureTap('t'), FeatureTap('s'))
     assert aligned is teacher
-    torch.testing.assert_close(cut(student, window), student)
+    torch.testing.assert_close(crop(student, window), student)
 
 
 def test_features_without_grid():
     teacher, student = torch.randn(2, 5), torch.randn(2, 7)
     aligned, window = align_to_student(teacher, student, FeatureTap('t'), FeatureTap('s'))
     assert aligned is teacher
-    assert cut(student, window).shape == (2, 7)
+    assert crop(student, window).shape == (2, 7)
 
 
 @pytest.mark.parametrize(

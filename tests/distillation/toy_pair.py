@@ -24,7 +24,7 @@ STUDENT_TAP = dict(module='head', source='input', layout='tokens', grid=GRID)
 
 CONFIG = """
 default_scope = 'ciba_bev'
-custom_imports = dict(imports=['ciba_bev', 'ciba_bev.runner', 'toy_pair'],
+custom_imports = dict(imports=['ciba_bev', 'toy_pair'],
                       allow_failed_imports=False)
 model = {model}
 train_dataloader = dict(

@@ -12,10 +12,10 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 
+from ciba_bev.engine import training
 from ciba_bev.errors import CibaError
-from ciba_bev.runner import training
-from ciba_bev.runner.pair_creation import create_pair, parse_arguments
-from ciba_bev.runner.pair_data import read_features_only
+from ciba_bev.pairs.data import read_features_only
+from ciba_bev.pairs.new_pair import create_pair, parse_arguments
 
 CONFIGS = Path(__file__).with_name('configs')
 TEACHER, STUDENT = 'object_dgcnn', 'lift_splat'

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS as MMENGINE_MODELS
 
-from ciba_bev.runner import training
+from ciba_bev.engine import training
 
 CONFIGS = Path(__file__).with_name('configs')
 PLUGIN = Path(__file__).with_name('plugin')

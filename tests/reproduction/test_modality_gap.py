@@ -11,6 +11,7 @@ from rich.console import Console
 from scipy.stats import ttest_ind
 
 from ciba_bev.classification.mm_imdb.networks import MMIMDBNetwork
+from ciba_bev.engine.step_runner import StepRunner
 from ciba_bev.errors import CibaError
 from ciba_bev.reproduction.command import reproduce
 from ciba_bev.reproduction.data_sets import demo_options, make_demo_root
@@ -27,7 +28,6 @@ from ciba_bev.reproduction.modality_gap import (
     tabulate_gap,
 )
 from ciba_bev.reproduction.plan import Plan, Run
-from ciba_bev.runner.step_runner import StepRunner
 
 PROJECT = Path(__file__).resolve().parents[2]
 MM_IMDB, RAVDESS = EXPERIMENTS

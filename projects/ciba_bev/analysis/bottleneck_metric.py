@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from pathlib import Path
 from typing import Any, Sequence
 
 import torch
@@ -13,6 +11,7 @@ from mmengine.dist import all_gather_object, all_reduce, broadcast_object_list, 
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from ..files import write_file
 from ..registry import METRICS
 from .bottleneck_size import measure_saturation
 from .dynamic_variance import DynamicVariance
@@ -185,8 +184,4 @@ class BottleneckMetric(BaseMetric):
             else {str(size): gain for size, gain in saturation.largest_gains.items()},
             'threshold': None if saturation is None else saturation.threshold,
         }
-        path = Path(self.out_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'.{path.name}.partial')
-        partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-        os.replace(partial, path)
+        write_file(self.out_file, json.dumps(content, indent=1) + '\n')

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 import numpy as np
 
 from ..errors import CibaError
+from ..files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,19 +171,14 @@ def save_figure(figure: Figure, path_stem: str | os.PathLike) -> tuple[Path, Pat
         The PNG and the SVG file.
     """
     stem = Path(path_stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     files = []
     for kind in ('png', 'svg'):
         # Not with_suffix: a name such as "lambda_0.5" has a dot of its own.
         path = stem.with_name(f'{stem.name}.{kind}')
-        partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
         # Without its date the same figure gives the same picture.
         metadata = {'Date': None} if kind == 'svg' else None
-        try:
+        with written_whole(path) as partial:
             figure.savefig(partial, format=kind, dpi=_PIXELS_PER_INCH, metadata=metadata)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
         files.append(path)
     return files[0], files[1]
 

@@ -4,12 +4,15 @@ Nothing here knows of bird's-eye view or nuScenes: a BEV map is a feature (B, C,
 of a classifier is one without a grid, (B, C).
 """
 
-from .bottleneck_optimizer import BottleneckOptimWrapper, BottleneckOptimWrapperConstructor
-from .bottleneck_training import BottleneckTraining
+from .bottleneck_training import (
+    BottleneckOptimWrapper,
+    BottleneckOptimWrapperConstructor,
+    BottleneckTraining,
+)
 from .bottlenecks import SelfAttentionBottleneck, VariationalBottleneck, VectorQuantizedBottleneck
 from .distiller import Distiller
+from .hooks import DistillationRecordHook
 from .losses import CLIPLoss, CrossEntropyLoss, MarginLoss, MSELoss
-from .records import DistillationRecordHook
 from .taps import FeatureTap
 
 __all__ = [

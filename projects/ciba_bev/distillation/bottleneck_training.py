@@ -15,16 +15,18 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.model import BaseModel
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..errors import CibaError
-from ..registry import MODELS
-from .alignment import align_to_student, cut
+from ..registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from .bottlenecks import Bottleneck
 from .feature_cache import FeatureCache
 from .frozen_model import FrozenModel
-from .records import RECORD_KEY
+from .hooks import RECORD_KEY
+from .taps import crop
 
 
 @MODELS.register_module()
@@ -43,8 +45,9 @@ class BottleneckTraining(BaseModel):
         bottleneck_sizes: One bottleneck is trained for each.
         seed: Of initial weights and noise.
         feature_cache: Folder to keep features in, so that the frozen models run in the first
-            epoch only; for data sets that fit on disk and pipelines without augmentation. None
-            for no cache.
+            epoch only; for data sets that fit on disk and pipelines without augmentation.
+            Features are then rounded to half precision, in the first epoch too. None for no
+            cache.
 
     Raises:
         CibaError: Sizes are missing, repeated, or larger than a feature.
@@ -65,7 +68,8 @@ class BottleneckTraining(BaseModel):
             )
         teacher_model = FrozenModel('teacher', **teacher)
         student_model = FrozenModel('student', **student)
-        super().__init__(data_preprocessor=_PairPreprocessor(teacher_model, student_model))
+        # mmengine's default preprocessor: it only moves the batch to the device.
+        super().__init__()
         self.teacher = teacher_model
         self.student = student_model
         self.bottleneck_config = dict(bottleneck)
@@ -92,9 +96,20 @@ class BottleneckTraining(BaseModel):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 bottleneck.init_weights()
-        self.teacher.load()
-        self.student.load()
-        if self.cache_folder is not None:
+        self.load_frozen_models()
+
+    def load_frozen_models(self) -> None:
+        """Read the two frozen models' weights and open the cache of their features, once.
+
+        mmengine calls :meth:`init_weights` in training only; testing comes here with its first
+        batch.
+
+        Raises:
+            CibaError: A checkpoint is missing or another model's.
+        """
+        self.teacher.ensure_loaded()
+        self.student.ensure_loaded()
+        if self.cache_folder is not None and self._cache is None:
             pair = {'teacher': self.teacher.describe(), 'student': self.student.describe()}
             self._cache = FeatureCache(self.cache_folder, pair)
 
@@ -108,23 +123,24 @@ class BottleneckTraining(BaseModel):
             'student': self.student.describe(),
         }
 
-    def forward(
-        self, teacher: dict, student: dict, mode: str = 'loss'
-    ) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """Losses of a training batch, or what validation measures.
+    def forward(self, mode: str = 'loss', **data: Any) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Compute the losses of a training batch, or what validation measures.
 
         Args:
-            teacher: The teacher's batch.
-            student: The student's batch.
             mode: ``'loss'`` or ``'predict'``.
+            data: ``inputs`` and ``data_samples``, as the data loader gives them.
 
         Returns:
             For ``'loss'``, for each size H, ``h<H>.loss_generation`` and, weighted by lambda,
             ``h<H>.loss_regularization``. For ``'predict'``, one dict for the batch: the features
             ``teacher`` (B, C', \\*grid) and ``student`` (B, C, \\*grid), and ``h<H>``, the terms
             of that bottleneck (see :meth:`Bottleneck.terms`).
+
+        Raises:
+            CibaError: A frozen model cannot be loaded, or bottlenecks are to be measured that were
+                neither trained nor loaded.
         """
-        teacher_feature, student_feature = self._features(teacher, student)
+        teacher_feature, student_feature = self._features(data)
         if mode == 'loss':
             return self._losses(teacher_feature, student_feature)
         return self._measure(teacher_feature, student_feature)
@@ -142,41 +158,79 @@ class BottleneckTraining(BaseModel):
         return losses
 
     def _measure(self, teacher_feature: Tensor, student_feature: Tensor) -> list[dict[str, Any]]:
+        if self.steps == 0:
+            raise CibaError(
+                'these bottlenecks were not trained for a single step, so there is nothing to '
+                'measure. Give a checkpoint of an Algorithm 1 run.'
+            )
         terms = {
             name: bottleneck.terms(teacher_feature, student_feature)
             for name, bottleneck in self.bottlenecks.items()
         }
         return [{'teacher': teacher_feature, 'student': student_feature, **terms}]
 
-    def _features(self, teacher: dict, student: dict) -> tuple[Tensor, Tensor]:
-        cache, samples = self._cache, student.get('data_samples')
+    def _features(self, data: dict) -> tuple[Tensor, Tensor]:
+        self.load_frozen_models()
+        cache, samples, device = self._cache, data.get('data_samples'), self.steps.device
         if cache is not None:
-            pair = cache.get(samples, self.steps.device)
+            pair = cache.get(samples, device)
             if pair is not None:
                 return pair
-        student_feature = self.student.feature(student)
-        teacher_feature, window = align_to_student(
-            self.teacher.feature(teacher), student_feature, self.teacher.tap, self.student.tap
-        )
-        student_feature = cut(student_feature, window)
+        student_feature = self.student.feature(data, device)
+        teacher_feature, window = self.teacher.target(data, student_feature, self.student.tap)
+        student_feature = crop(student_feature, window)
         if cache is not None:
-            cache.put(samples, teacher_feature, student_feature)
+            # Rounded as they will be read back: a cache that is filled changes no step.
+            return cache.put(samples, teacher_feature, student_feature)
         return teacher_feature, student_feature
 
 
-class _PairPreprocessor(nn.Module):
-    """Splits a batch between two frozen models, each with its own preprocessing."""
+@OPTIM_WRAPPERS.register_module()
+class BottleneckOptimWrapper(OptimWrapper):
+    """Clips the gradient of each parameter group by itself.
 
-    def __init__(self, teacher: FrozenModel, student: FrozenModel) -> None:
-        super().__init__()
-        self.models = {'teacher': teacher, 'student': student}
-        # Follows its holder from device to device, as the frozen models must.
-        self.register_buffer('place', torch.zeros(()), persistent=False)
+    The optimizers in use (AdamW, SGD) update every parameter from its own gradient and history, so
+    with one group a bottleneck each one takes the step it would take alone.
+    """
 
-    def forward(self, data: dict, training: bool = False) -> dict[str, dict]:
-        for model in self.models.values():
-            model.to(self.place.device)
-        return {role: model.preprocess(data) for role, model in self.models.items()}
+    def _clip_grad(self) -> None:
+        for group in self.optimizer.param_groups:
+            params = [p for p in group['params'] if p.requires_grad and p.grad is not None]
+            norm = self.clip_func(params, **self.clip_grad_kwargs) if params else None
+            if norm is not None:
+                self.message_hub.update_scalar(
+                    f'train/{self.grad_name}_{group["bottleneck"]}', float(norm)
+                )
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class BottleneckOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Builds the optimizer of a :class:`BottleneckTraining` with one parameter group a bottleneck.
+
+    Args:
+        optim_wrapper_cfg: Config of :class:`BottleneckOptimWrapper` and, within, the optimizer.
+        paramwise_cfg: Not supported, must be None.
+
+    Raises:
+        CibaError: The model is no :class:`BottleneckTraining`.
+    """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the wrapper for a model, wrapped for distributed training or not."""
+        model = getattr(model, 'module', model)
+        if not isinstance(model, BottleneckTraining):
+            raise CibaError(
+                'BottleneckOptimWrapperConstructor is for BottleneckTraining, not for '
+                f'{type(model).__name__}; remove it from optim_wrapper.'
+            )
+        groups = [
+            {'params': list(bottleneck.parameters()), 'bottleneck': name}
+            for name, bottleneck in model.bottlenecks.items()
+        ]
+        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=groups))
+        wrapper = dict(self.optim_wrapper_cfg)
+        wrapper.setdefault('type', 'ciba_bev.BottleneckOptimWrapper')
+        return OPTIM_WRAPPERS.build(wrapper, default_args=dict(optimizer=optimizer))
 
 
 def load_bottleneck(checkpoint: str, size: int, teacher: FrozenModel, config: str) -> Bottleneck:

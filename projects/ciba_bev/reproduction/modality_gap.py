@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Iterable, Sequence
 import numpy as np
 
 from ..analysis import effective_rank
-from ..runner.step_runner import Step
+from ..engine.step_runner import Step
 from .classification_figures import clean_axes, existing, read_features
 from .plan import SCORES, Plan, Run
 from .tables import compare_scores, format_p_value, format_scores

@@ -12,7 +12,7 @@ from typing import Sequence
 
 from mmengine.config import Config
 
-from ..runner.step_runner import Step
+from ..engine.step_runner import Step
 
 BEST_CHECKPOINT = 'best.pth'
 SCORES = 'metrics.json'
@@ -214,7 +214,8 @@ class Plan:
 
 def _chooses_best(cfg: Config) -> bool:
     hooks = cfg.get('custom_hooks') or []
-    return any(hook.type == 'ciba_bev.BestEpochHook' for hook in hooks)
+    keepers = ('ciba_bev.BestEpochHook', 'ciba_bev.BestBottleneckHook')
+    return any(hook.type in keepers for hook in hooks)
 
 
 def _has(cfg: Config, key: str) -> bool:

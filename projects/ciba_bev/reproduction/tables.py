@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ..analysis import mean_and_deviation, welch_p_value
 from ..errors import CibaError
-from ..runner.step_runner import write_whole
+from ..files import write_file
 from .paper_tables import PaperTable, Row
 from .plan import SCORES, Plan, Run
 
@@ -135,17 +135,16 @@ def write_cells(
     Returns:
         The table for the terminal.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows([header, *body])
-    write_whole(stem.with_name(f'{stem.name}.csv'), text.getvalue().rstrip('\n'))
-    write_whole(stem.with_name(f'{stem.name}.html'), _to_html(title, header, body))
+    write_file(stem.with_name(f'{stem.name}.csv'), text.getvalue())
+    write_file(stem.with_name(f'{stem.name}.html'), _to_html(title, header, body) + '\n')
     widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
     lines = [
         '  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
         for row in (header, *body)
     ]
-    write_whole(stem.with_name(f'{stem.name}.txt'), '\n'.join((title, '', *lines)))
+    write_file(stem.with_name(f'{stem.name}.txt'), '\n'.join((title, '', *lines, '')))
     shown = Table(title=title, box=SIMPLE_HEAD, title_justify='left')
     for index, name in enumerate(header):
         shown.add_column(name, justify='left' if index < 2 else 'right', no_wrap=index < 2)

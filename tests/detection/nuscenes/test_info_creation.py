@@ -11,6 +11,7 @@ from nuscenes.utils.splits import mini_train, mini_val
 from ciba_bev.detection.nuscenes.data_checks import TEMPORAL_FIELDS, DataError
 from ciba_bev.detection.nuscenes.info_creation import annotate_info_files, create_info_files
 from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_file
+from ciba_bev.errors import CibaError
 
 SPLITS = {'train': mini_train, 'val': mini_val}
 
@@ -332,7 +333,7 @@ def test_damaged_can_bus_messages_are_named(simulated_nuscenes, tables_only):
 
 def test_a_folder_that_cannot_be_written_to_is_named(simulated_nuscenes, tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(DataError, match=r'file/out.*--out-dir'):
+    with pytest.raises(CibaError, match=r'file/out: cannot be written.*choose another folder'):
         create_info_files(simulated_nuscenes, 'v1.0-mini', out_dir=tmp_path / 'file' / 'out')
 
 

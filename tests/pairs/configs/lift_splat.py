@@ -1,7 +1,7 @@
 """Model config: a camera detector that is not ours, a map of 32 x 24 cells of 2.5 m x 2.5 m."""
 
 _base_ = ['../../../configs/quickstart_bevformer.py']
-custom_imports = dict(imports=['ciba_bev', 'ciba_bev.runner', 'lift_splat_detector'])
+custom_imports = dict(imports=['ciba_bev', 'lift_splat_detector'])
 
 bounds = [-30.0, -40.0, -5.0, 30.0, 40.0, 3.0]
 tasks = [dict(num_class=10, class_names={{_base_.class_names}})]

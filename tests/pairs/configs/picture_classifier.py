@@ -1,7 +1,7 @@
 """Model config: clips classified by their picture."""
 
 default_scope = 'sight_and_sound'
-custom_imports = dict(imports=['sight_and_sound', 'ciba_bev', 'ciba_bev.runner'])
+custom_imports = dict(imports=['sight_and_sound', 'ciba_bev'])
 
 model = dict(
     type='ClipClassifier',

@@ -7,7 +7,6 @@ that the files stay valid for plain mmdet3d.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Callable
 
@@ -15,6 +14,7 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils import splits
 from rich.progress import track
 
+from ...files import make_folder, scratch_folder
 from .calibration import camera_poses, wrong_cameras
 from .can_bus import absolute_can_bus
 from .can_bus_expansion import CanBusMotion, find_can_bus_folder
@@ -71,17 +71,10 @@ def create_info_files(
     if not replace:
         for path in files.values():
             _check_replaceable(path, version, root)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        work_folder = tempfile.TemporaryDirectory(prefix='.create_data_', dir=target)
-    except OSError as error:
-        raise DataError(
-            f'{target}: info files cannot be written there: {error.strerror}. Give another folder '
-            'with --out-dir.'
-        ) from None
-    with work_folder as folder:
+    make_folder(target)
+    with scratch_folder(target, '.create_data_') as folder:
         log(f"Step 1 of 2: mmdet3d's converter reads the {version} tables in {root}.")
-        converted = convert(root, version, max_sweeps, Path(folder), tag, list(SPLITS[version]))
+        converted = convert(root, version, max_sweeps, folder, tag, list(SPLITS[version]))
         log('Step 2 of 2: adding scene order and ego motion.')
         annotator = _InfoAnnotator(root, version, can_bus_folder)
         for split, path in converted.items():

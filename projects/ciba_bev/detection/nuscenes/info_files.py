@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import pickle
@@ -12,6 +11,7 @@ from typing import Any
 from mmengine.fileio import get
 
 from ...checkpoints.restricted_pickle import load_plain
+from ...files import written_whole
 from .data_checks import DataError, create_data_command
 
 
@@ -82,19 +82,8 @@ def save_info_file(content: dict, path: str | Path) -> None:
         path: The pickle file; its folder is made where it is missing.
 
     Raises:
-        DataError: If it cannot be written.
+        CibaError: The file cannot be written.
     """
-    path = Path(path)
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(unfinished, 'wb') as stream:
-            # Protocol 4 is what every Python this project supports can read.
-            pickle.dump(content, stream, protocol=4)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise DataError(f'{path}: the info file cannot be written: {error.strerror}.') from None
-    finally:
-        # It has its final name by now, or was never begun.
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
+    with written_whole(path) as partial, open(partial, 'wb') as stream:
+        # Protocol 4 is what every Python this project supports can read.
+        pickle.dump(content, stream, protocol=4)

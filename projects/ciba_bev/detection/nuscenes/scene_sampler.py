@@ -6,15 +6,11 @@ from typing import Iterator, Sequence, Sized
 
 import mmengine
 from mmengine.dist import get_dist_info
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import Registry
 from mmengine.utils import digit_version
 from torch.utils.data import Sampler
 
 from ...errors import CibaError
-from ...registry import SCOPE
-
-DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE)
+from ...registry import DATA_SAMPLERS
 
 # The first that keeps all results where processes have different numbers of them.
 _MMENGINE_FOR_UNEQUAL_RUNS = '0.10.3'

@@ -1,0 +1,213 @@
+"""The body of tools/train.py: train the model of a config."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from ..checkpoints.files import read_checkpoints_safely
+from ..checkpoints.matching import check_pretrained_weights
+from ..errors import CibaError, exit_with_message, launched_rank
+from ..files import full_disk_explained
+from ..shell import shell_command
+from .checked_runner import CheckedRunner
+from .checkpoint_search import find_checkpoints, newest_whole_checkpoint
+from .command_lines import make_parser, read_config
+from .config_checks import check_config
+from .distributed import finish_distributed, prepare_distributed, require_agreement
+from .work_folder import occupied, require_no_checkpoints, set_checkpoints_aside
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line of tools/train.py.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
+
+    Returns:
+        The parsed arguments.
+    """
+    parser = make_parser('Train a model.')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision (needs a GPU)')
+    parser.add_argument(
+        '--sync_bn',
+        '--sync-bn',
+        choices=['none', 'torch', 'mmcv'],
+        default='none',
+        help='synchronise batch normalisation between processes, with this implementation',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by this run's total batch size over the config's",
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint; without a value, from the latest one in the work folder',
+    )
+    parser.add_argument(
+        '--start-over',
+        action='store_true',
+        help='begin anew in a work folder that holds checkpoints, which are moved out of the way',
+    )
+    return parser.parse_args(arguments)
+
+
+def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the command line's training options into the config.
+
+    Args:
+        cfg: The config; changed in place.
+        args: Arguments from :func:`parse_arguments`.
+
+    Raises:
+        CibaError: An option needs what the machine or the config does not have.
+    """
+    if args.amp:
+        if not torch.cuda.is_available():
+            raise CibaError(
+                '--amp needs a GPU and torch sees none (CUDA_VISIBLE_DEVICES may hide it). '
+                'Leave --amp out to train in single precision.'
+            )
+        if cfg.optim_wrapper.get('type') not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise CibaError(
+                f'{cfg.filename}: --amp replaces an OptimWrapper, but optim_wrapper.type is '
+                f'{cfg.optim_wrapper.get("type")}.'
+            )
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.sync_bn != 'none':
+        if not torch.cuda.is_available():
+            raise CibaError('--sync_bn needs GPUs and torch sees none. Leave it out.')
+        cfg.sync_bn = args.sync_bn
+    if args.auto_scale_lr:
+        if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
+            raise CibaError(
+                f'{cfg.filename}: --auto-scale-lr needs auto_scale_lr.base_batch_size, the total '
+                'batch size that optim_wrapper.optimizer.lr is meant for.'
+            )
+        cfg.auto_scale_lr.enable = True
+    _apply_resume(cfg, args.resume, args.start_over)
+
+
+def _apply_resume(cfg: Config, checkpoint: str | None, start_over: bool) -> None:
+    """Point the config at the checkpoint to go on from, if there is one."""
+    if checkpoint is None and cfg.get('resume') and not cfg.get('load_from'):
+        # mmengine's way to say it in the config.
+        checkpoint = 'auto'
+    if start_over and checkpoint is not None:
+        raise CibaError('--start-over and --resume contradict each other. Leave one of them out.')
+    if checkpoint is None:
+        return
+    if checkpoint == 'auto':
+        checkpoint = newest_whole_checkpoint(cfg)
+    if checkpoint is None:
+        cfg.resume = False
+        print_log(f'{cfg.work_dir} has no checkpoint yet: training starts from the beginning.')
+        return
+    cfg.resume = True
+    cfg.load_from = checkpoint
+
+
+def train(cfg: Config, start_over: bool = False) -> None:
+    """Train the model of a config, its command line applied.
+
+    Args:
+        cfg: The config; its ``launcher`` and ``work_dir`` are set.
+        start_over: Whether a training that begins anew may do so where another has left its
+            checkpoints; they are moved into a folder of their own.
+
+    Raises:
+        CibaError: The config, its data, a checkpoint or the work folder is at fault.
+    """
+    check_config(cfg)
+    read_checkpoints_safely()
+    with occupied(cfg.work_dir), full_disk_explained(cfg.work_dir):
+        if start_over:
+            set_checkpoints_aside(cfg)
+        elif not cfg.get('resume'):
+            require_no_checkpoints(cfg)
+        prepare_distributed(cfg)
+        runner = CheckedRunner.from_cfg(cfg)
+        start = cfg.load_from if cfg.get('resume') else 'none'
+        require_agreement(str(start), 'the checkpoint to go on from')
+        if not cfg.get('resume'):
+            check_pretrained_weights(runner.bare_model)
+        runner.train()
+        finish_distributed()
+
+
+def resume_command(arguments: list[str]) -> str:
+    """The command that goes on where an interrupted one stopped.
+
+    Args:
+        arguments: The words of the interrupted command, the program's name first. What
+            tools/dist_train.sh was called with, if it was, it leaves in ``CIBA_COMMAND``.
+
+    Returns:
+        The same command with ``--resume`` in place of any other.
+    """
+    program = 'python'
+    if os.environ.get('CIBA_COMMAND'):
+        program, *arguments = shlex.split(os.environ['CIBA_COMMAND'])
+    kept: list[str] = []
+    skip_value = False
+    for word in arguments:
+        if word == '--start-over':
+            continue
+        if word == '--resume' or word.startswith('--resume='):
+            skip_value = word == '--resume'
+            continue
+        if skip_value and not word.startswith('-'):
+            skip_value = False
+            continue
+        skip_value = False
+        kept.append(word)
+    return shell_command(program, *kept, '--resume')
+
+
+def farewell(cfg: Config, command: str) -> str:
+    """What an interrupted training says.
+
+    Args:
+        cfg: Its config.
+        command: The command that goes on from there.
+
+    Returns:
+        The message: what is kept and how to go on.
+    """
+    latest = next((checkpoint.path for checkpoint in find_checkpoints(cfg)), None)
+    kept = (
+        f'What was trained until then is in {latest}.' if latest else 'There is no checkpoint yet.'
+    )
+    return f'\nStopped. {kept} Go on with:\n{command}'
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run tools/train.py.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
+    """
+    args = parse_arguments(arguments)
+
+    def run() -> None:
+        cfg = read_config(args)
+        apply_training_arguments(cfg, args)
+        try:
+            train(cfg, args.start_over)
+        except KeyboardInterrupt:
+            if launched_rank() == 0:
+                print(farewell(cfg, resume_command(sys.argv)), file=sys.stderr)
+            sys.exit(130)
+
+    exit_with_message(run, args.traceback)

@@ -1,0 +1,400 @@
+"""The body of tools/quickstart.py: the whole method, from nothing, in a simulated world.
+
+Simulates a driving world in the nuScenes format; trains a small LiDAR teacher and a small camera
+student in it; trains bottlenecks between the two (Algorithm 1); distils the student with plain MSE
+and with CIBA (Algorithm 2); scores all of them on scenes none has seen, and measures how many
+dimensions their BEV maps use. A step that is complete is not repeated; an interrupted training
+goes on from its last whole epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from ..engine.step_runner import Step, StepRunner
+from ..errors import CibaError, exit_with_message
+from ..files import write_file
+from .report import ReportRow, write_report
+
+METRICS = ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE')
+VERSION = 'v1.0-mini'
+SEED = 0
+PICTURES = 2
+_PROGRESS = re.compile(
+    r'Epoch\((train|val|test)\)\s+(\[.*?\](?=\s)).*?eta: (\S+)(?:.*? loss: (\S+))?'
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector that the quickstart trains and scores.
+
+    Attributes:
+        key: Its name in file names.
+        title: Its name in tables.
+        config: What it is trained with.
+        plain_config: What it is scored with: a distilled student is a plain student.
+        paper_nds: Its row of the paper's Table 2, in percent.
+    """
+
+    key: str
+    title: str
+    config: str
+    plain_config: str
+    paper_nds: float
+
+
+_STUDENT = 'configs/quickstart_bevformer.py'
+_TEACHER = 'configs/quickstart_object_dgcnn.py'
+MODELS = (
+    Trained('teacher', 'teacher (LiDAR)', _TEACHER, _TEACHER, 66.7),
+    Trained('student', 'student (cameras)', _STUDENT, _STUDENT, 43.4),
+    Trained('mse', 'student, MSE', 'configs/quickstart_mse_bevformer.py', _STUDENT, 43.8),
+    Trained('ciba', 'student, CIBA (8)', 'configs/quickstart_ciba_bevformer_h8.py', _STUDENT, 44.4),
+)
+BOTTLENECK = 'configs/quickstart_bottleneck_bevformer.py'
+
+
+class Quickstart:
+    """The steps of the quickstart, and what came out of them.
+
+    Args:
+        root: The project's folder, which holds ``configs`` and ``tools``.
+        work_dir: Where everything but the data set goes.
+        console: Where progress is shown.
+    """
+
+    def __init__(self, root: Path, work_dir: Path, console: Console) -> None:
+        self.root = root
+        self.work_dir = work_dir
+        self.console = console
+        self.data_root = root / self._config(_TEACHER).data_root
+        self.runner = StepRunner(
+            self._list_steps(),
+            root,
+            work_dir,
+            console,
+            _reproducible_environment(),
+            summarise_progress,
+        )
+
+    def _config(self, path: str) -> Config:
+        return Config.fromfile(str(self.root / path))
+
+    def _last_checkpoint(self, key: str, config: str) -> Path:
+        return self.work_dir / key / f'epoch_{self._config(config).train_cfg.max_epochs}.pth'
+
+    def _list_steps(self) -> list[Step]:
+        """The steps; those that the longest chain of others waits for come first."""
+        teacher, student, mse, ciba = MODELS
+        return [
+            *self._data_steps(),
+            self._training(
+                'train_student',
+                f'Train the student ({_STUDENT})',
+                'student',
+                _STUDENT,
+                ['convert'],
+                self._last_checkpoint('student', _STUDENT),
+            ),
+            self._training(
+                'train_teacher',
+                f'Train the teacher ({_TEACHER})',
+                'teacher',
+                _TEACHER,
+                ['convert'],
+                self._last_checkpoint('teacher', _TEACHER),
+            ),
+            self._training(
+                'train_bottleneck',
+                f'Train bottlenecks from teacher to student ({BOTTLENECK})',
+                'bottleneck',
+                BOTTLENECK,
+                ['train_teacher', 'train_student'],
+                self.work_dir / 'bottleneck' / 'bottlenecks.json',
+            ),
+            self._training(
+                'train_ciba',
+                f'Distil the student with CIBA ({ciba.config})',
+                'ciba',
+                ciba.config,
+                ['train_bottleneck'],
+                self._last_checkpoint('ciba', ciba.config),
+            ),
+            self._training(
+                'train_mse',
+                f'Distil the student with MSE ({mse.config})',
+                'mse',
+                mse.config,
+                ['train_teacher'],
+                self._last_checkpoint('mse', mse.config),
+            ),
+            *(self._scoring(model) for model in (mse, ciba, student, teacher)),
+            self._analysis([student, mse, ciba]),
+        ]
+
+    def _data_steps(self) -> list[Step]:
+        data_root = str(self.data_root)
+        return [
+            Step(
+                'simulate',
+                'Simulate a driving world in the nuScenes format',
+                ['tools/simulate_nuscenes.py', '--out', data_root, '--seed', str(SEED)],
+                [self.data_root / VERSION / 'sample.json'],
+                folder=self.data_root,
+            ),
+            Step(
+                'convert',
+                'Make the info files that the data sets read',
+                ['tools/create_data.py', '--root-path', data_root, '--version', VERSION],
+                [self.data_root / f'nuscenes_infos_{split}.pkl' for split in ('train', 'val')],
+                after=['simulate'],
+            ),
+        ]
+
+    def _training(
+        self,
+        name: str,
+        title: str,
+        key: str,
+        config: str,
+        after: list[str],
+        output: Path,
+    ) -> Step:
+        folder = self.work_dir / key
+        fixed = ['--cfg-options', f'randomness.seed={SEED}']
+        if not torch.cuda.is_available():
+            # On a GPU some operators have no deterministic form, and would stop the training.
+            fixed.append('randomness.deterministic=True')
+        return Step(
+            name,
+            title,
+            ['tools/train.py', config, '--work-dir', str(folder), *fixed],
+            [output],
+            after=after,
+            config=config,
+            folder=folder,
+            resumes=True,
+        )
+
+    def _scoring(self, model: Trained) -> Step:
+        folder = self.work_dir / model.key
+        scores = folder / 'metrics.json'
+        checkpoint = self._last_checkpoint(model.key, model.config)
+        pictures = self.work_dir / 'pictures' / model.key
+        return Step(
+            f'score_{model.key}',
+            f'Score the {model.title} on the validation scenes',
+            [
+                *('tools/test.py', model.plain_config, str(checkpoint)),
+                *('--work-dir', str(folder), '--out', str(scores)),
+                *('--show-dir', str(pictures), '--show-count', str(PICTURES)),
+            ],
+            [scores],
+            after=[f'train_{model.key}'],
+            config=model.config,
+        )
+
+    def _analysis(self, models: list[Trained]) -> Step:
+        command = ['tools/analyze_collapse.py', '--out', str(self.work_dir / 'collapse')]
+        for model in models:
+            checkpoint = self._last_checkpoint(model.key, model.config)
+            command += ['--model', model.key, model.config, str(checkpoint)]
+        command += ['--bottlenecks', str(self.work_dir / 'bottleneck' / 'bottlenecks.json')]
+        return Step(
+            'analyze',
+            "Measure the dimensions of the students' BEV maps",
+            command,
+            [self.work_dir / 'collapse' / 'collapse.json'],
+            after=[f'train_{model.key}' for model in models],
+        )
+
+    def run(self) -> list[ReportRow]:
+        """Run every step that is not complete.
+
+        Returns:
+            One row for each detector.
+
+        Raises:
+            CibaError: A step failed.
+        """
+        self.runner.run()
+        dimensions = self._read_dimensions()
+        return [self._collect(model, dimensions.get(model.key, {})) for model in MODELS]
+
+    def _read_dimensions(self) -> dict[str, dict[str, Any]]:
+        """What is known of each model's BEV map: effective rank and, if distilled, energy."""
+        collapse = _read_json(self.work_dir / 'collapse' / 'collapse.json')
+        bottleneck = _read_json(self.work_dir / 'bottleneck' / 'bottlenecks.json')
+        found = {model['label']: model for model in collapse['models']}
+        rank = bottleneck['metrics']['teacher/effective_rank']
+        return {**found, 'teacher': {'effective_rank': rank}}
+
+    def _collect(self, model: Trained, dimensions: dict[str, Any]) -> ReportRow:
+        metrics = _read_json(self.work_dir / model.key / 'metrics.json')
+        record = self.runner.record(f'train_{model.key}')
+        energy = dimensions.get('channel_energy') or {}
+        return ReportRow(
+            key=model.key,
+            title=model.title,
+            config=model.config,
+            metrics={name: find_metric(metrics, name) for name in METRICS},
+            effective_rank=dimensions.get('effective_rank'),
+            energy_in_code=energy.get('variance'),
+            training_minutes=record['minutes'],
+            peak_memory_gb=record['peak_memory_gb'],
+            paper_nds=model.paper_nds,
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
+def _reproducible_environment() -> dict[str, str]:
+    """One thread a step: two steps run at once, and sums are taken in the same order always."""
+    names = ('OMP', 'MKL', 'OPENBLAS', 'NUMBA')
+    return {
+        **{f'{name}_NUM_THREADS': '1' for name in names},
+        'PYTHONHASHSEED': '0',
+        # What cuBLAS needs to add in the same order every time.
+        'CUBLAS_WORKSPACE_CONFIG': ':4096:8',
+        'PYTHONUNBUFFERED': '1',
+        # Freed memory is kept for the next tensor; asking for it anew takes a tenth of the time.
+        'GLIBC_TUNABLES': 'glibc.malloc.mmap_threshold=2147483648'
+        ':glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1',
+    }
+
+
+def summarise_progress(line: str) -> str | None:
+    """What a line of mmengine's log says about progress, in short; None if nothing."""
+    found = _PROGRESS.search(line)
+    if not found:
+        return None
+    phase, position, left, loss = found.groups()
+    verb = {'train': 'training', 'val': 'validating', 'test': 'scoring'}[phase]
+    position = position.replace('][', ', ').strip('[]')
+    position = f'epoch {position}' if phase == 'train' else position
+    return f'{verb}: {position}, time left {left}' + (f', loss {loss}' if loss else '')
+
+
+def find_metric(metrics: dict[str, float], name: str) -> float:
+    """A metric by its short name, whatever prefix the evaluator gave it.
+
+    Args:
+        metrics: Full name to value.
+        name: The last part of the full name.
+
+    Returns:
+        Its value.
+
+    Raises:
+        CibaError: No metric, or more than one, is called so.
+    """
+    found = [value for key, value in metrics.items() if key.split('/')[-1] == name]
+    if len(found) != 1:
+        raise CibaError(f'{len(found)} of the metrics are called {name}: {", ".join(metrics)}')
+    return found[0]
+
+
+def make_table(rows: list[ReportRow]) -> list[list[str]]:
+    """The results as rows of text, the header first."""
+    table = [['model', *METRICS, 'effective rank', 'training', 'peak memory', 'NDS in the paper']]
+    for row in rows:
+        rank = '' if row.effective_rank is None else f'{row.effective_rank:.1f}'
+        table.append(
+            [row.title]
+            + [_format(row.metrics[name]) for name in METRICS]
+            + [rank, f'{row.training_minutes:.1f} min', f'{row.peak_memory_gb:.1f} GB']
+            + [f'{row.paper_nds / 100:.3f}']
+        )
+    return table
+
+
+def shorten_table(table: list[list[str]]) -> Table:
+    """What of the results fits into 80 columns.
+
+    Args:
+        table: What :func:`make_table` returns.
+
+    Returns:
+        The table for the terminal.
+    """
+    shown = Table(box=SIMPLE_HEAD)
+    kept = [i for i, name in enumerate(table[0]) if name not in METRICS[2:]]
+    for i in kept:
+        shown.add_column(table[0][i], justify='right' if i else 'left', no_wrap=i == 0)
+    for row in table[1:]:
+        shown.add_row(*(row[i] for i in kept))
+    return shown
+
+
+def _format(value: float | None) -> str:
+    return '' if value is None else f'{value:.3f}'
+
+
+def format_markdown(rows: list[list[str]]) -> str:
+    """A Markdown table of rows of text, the header first."""
+    lines = [f'| {" | ".join(row)} |' for row in rows]
+    return '\n'.join([lines[0], '|' + '---|' * len(rows[0]), *lines[1:]])
+
+
+def run_quickstart(root: Path, work_dir: Path, fresh: bool) -> None:
+    """Run the quickstart, print its table, and write ``results.md`` and ``report.html``.
+
+    Args:
+        root: The project's folder.
+        work_dir: Where results go; data go where the configs look for them.
+        fresh: Start over instead of keeping complete steps.
+
+    Raises:
+        CibaError: A step failed.
+    """
+    console = Console(highlight=False)
+    quickstart = Quickstart(root, work_dir, console)
+    if fresh:
+        quickstart.runner.forget()
+    rows = quickstart.run()
+    minutes = quickstart.runner.total_minutes()
+    table = make_table(rows)
+    write_file(work_dir / 'results.md', f'{format_markdown(table)}\n')
+    report = work_dir / 'report.html'
+    write_report(report, work_dir, rows, minutes)
+    console.rule('[bold]Results on the simulated validation scenes, scored by nuScenes')
+    console.print(shorten_table(table))
+    console.print(f'All steps together: {minutes:.1f} min')
+    console.print(f'With the single errors of nuScenes: {work_dir / "results.md"}')
+    console.print(f'The whole story: {report}')
+
+
+def main(root: Path) -> None:
+    """Run tools/quickstart.py.
+
+    Args:
+        root: The project's folder.
+    """
+    parser = argparse.ArgumentParser(
+        description='Simulate a small nuScenes, train a teacher, a student, bottlenecks and two '
+        'distilled students, score them and look at their dimensions.'
+    )
+    parser.add_argument('--fresh', action='store_true', help='start over, keep nothing')
+    parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
+    args = parser.parse_args()
+    work_dir = root / 'work_dirs' / 'quickstart'
+    try:
+        exit_with_message(lambda: run_quickstart(root, work_dir, args.fresh), args.traceback)
+    except KeyboardInterrupt:
+        print('\nStopped. Run the same command again to go on from here.', file=sys.stderr)
+        sys.exit(130)

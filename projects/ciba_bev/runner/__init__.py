@@ -1,7 +1,0 @@
-"""Training and scoring through mmengine's Runner: what the command-line tools do."""
-
-from .checked_runner import CheckedRunner
-from .loss_averaging_hook import LossAveragingHook
-from .safe_checkpoint_hook import SafeCheckpointHook
-
-__all__ = ['CheckedRunner', 'LossAveragingHook', 'SafeCheckpointHook']

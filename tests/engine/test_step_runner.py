@@ -1,0 +1,169 @@
+import json
+import sys
+
+import pytest
+from rich.console import Console
+
+from ciba_bev.engine.step_runner import Step, StepRunner
+from ciba_bev.errors import CibaError
+
+SCRIPT = """
+import pathlib, sys, time
+with open('calls.txt', 'a') as calls:
+    calls.write(sys.argv[1] + '\\n')
+print('progress of ' + sys.argv[1])
+{body}
+pathlib.Path(sys.argv[1] + '.out').touch()
+"""
+
+
+@pytest.fixture
+def make_runner(tmp_path):
+    """A function that makes a runner of steps that write a file of their name."""
+    for name, body in (('good', ''), ('bad', "sys.exit('the disk is full')")):
+        (tmp_path / f'{name}.py').write_text(SCRIPT.format(body=body))
+    (tmp_path / 'slow.py').write_text(SCRIPT.format(body='time.sleep(60)'))
+    # Ends only if the other of its kind is there at the same time.
+    (tmp_path / 'pair.py').write_text(
+        SCRIPT.format(
+            body="pathlib.Path(sys.argv[1] + '.here').touch()\n"
+            "while not pathlib.Path(sys.argv[2] + '.here').exists(): time.sleep(0.05)"
+        )
+    )
+
+    def make(*steps, summarise=lambda line: None):
+        made = [
+            Step(
+                name,
+                f'Step {name}',
+                [f'{script}.py', name, *arguments],
+                [tmp_path / f'{name}.out'],
+                after=after,
+            )
+            for name, script, after, *arguments in steps
+        ]
+        console = Console(file=sys.stdout, width=200)
+        return StepRunner(made, tmp_path, tmp_path / 'work', console, {}, summarise)
+
+    return make
+
+
+def calls(tmp_path):
+    return (tmp_path / 'calls.txt').read_text().split()
+
+
+def test_order_follows_what_steps_need(make_runner, tmp_path):
+    make_runner(
+        ('a', 'good', []), ('b', 'good', ['a']), ('c', 'good', ['b']), ('d', 'good', ['c'])
+    ).run()
+    assert calls(tmp_path) == ['a', 'b', 'c', 'd']
+
+
+def test_two_steps_run_at_once(make_runner, tmp_path):
+    make_runner(('a', 'pair', [], 'b'), ('b', 'pair', [], 'a')).run()
+    assert sorted(calls(tmp_path)) == ['a', 'b']
+
+
+def test_a_complete_step_is_not_repeated_and_its_time_is_kept(make_runner, tmp_path, capsys):
+    steps = ('a', 'good', []), ('b', 'good', ['a'])
+    first = make_runner(*steps)
+    first.run()
+    again = make_runner(*steps)
+    again.run()
+    assert calls(tmp_path) == ['a', 'b']
+    assert 'Step b: before' in capsys.readouterr().out
+    assert set(again.record('b')) == {'fingerprint', 'minutes', 'peak_memory_gb'}
+    assert again.total_minutes() >= first.record('a')['minutes'] > 0
+
+
+def test_a_lost_output_or_a_changed_command_repeats_the_step_and_what_follows(
+    make_runner, tmp_path
+):
+    make_runner(('a', 'good', []), ('b', 'good', ['a'])).run()
+    (tmp_path / 'b.out').unlink()
+    make_runner(('a', 'good', []), ('b', 'good', ['a'])).run()
+    assert calls(tmp_path) == ['a', 'b', 'b']
+    make_runner(('a', 'good', [], 'changed'), ('b', 'good', ['a'])).run()
+    assert calls(tmp_path) == ['a', 'b', 'b', 'a', 'b']
+
+
+def test_a_failure_names_the_step_and_ends_the_others(make_runner, tmp_path):
+    runner = make_runner(('a', 'slow', []), ('b', 'bad', []), ('c', 'good', ['b']))
+    with pytest.raises(CibaError, match=r'Step b(.|\n)*status 1(.|\n)*the disk is full'):
+        runner.run()
+    assert sorted(calls(tmp_path)) == ['a', 'b']
+    assert not (tmp_path / 'a.out').exists()
+
+
+def test_a_missing_output_is_a_failure(make_runner, tmp_path):
+    runner = make_runner(('a', 'good', []))
+    runner.steps[0].outputs.append(tmp_path / 'never.out')
+    with pytest.raises(CibaError, match=r'did not write .*never\.out'):
+        runner.run()
+
+
+def test_progress_is_summarised_for_steps_with_a_config(make_runner, tmp_path, capsys):
+    (tmp_path / 'config.py').write_text('lr = 1')
+    runner = make_runner(('a', 'good', []), summarise=lambda line: line.upper())
+    runner.steps[0].config = 'config.py'
+    runner.run()
+    assert 'Step a: PROGRESS OF A' in capsys.readouterr().out
+    (tmp_path / 'config.py').write_text('lr = 2')
+    assert not runner.is_complete(runner.steps[0])
+
+
+TRAINING = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
+folder.mkdir(exist_ok=True)
+with open('calls.txt', 'a') as calls:
+    calls.write(' '.join(sys.argv[sys.argv.index('--resume'):]) + '\\n')
+(folder / 'kept.txt').touch()
+(folder / 'last_checkpoint').touch()
+if not pathlib.Path('allowed').exists():
+    sys.exit(1)
+(folder / 'last.pth').touch()
+"""
+
+
+def test_a_training_goes_on_from_its_own_checkpoint(tmp_path):
+    (tmp_path / 'train.py').write_text(TRAINING)
+    folder = tmp_path / 'training'
+    step = Step(
+        'train',
+        'Train',
+        ['train.py', '--work-dir', str(folder)],
+        [folder / 'last.pth'],
+        folder=folder,
+        resumes=True,
+    )
+    runner = StepRunner([step], tmp_path, tmp_path / 'work', Console(), {}, str)
+    with pytest.raises(CibaError, match='status 1'):
+        runner.run()
+    (tmp_path / 'allowed').touch()
+    runner.run()
+    lines = (tmp_path / 'calls.txt').read_text().splitlines()
+    assert lines == ['--resume', '--resume']
+    assert json.loads((tmp_path / 'work' / 'train.done.json').read_text())['minutes'] > 0
+
+
+def test_forgetting_removes_only_what_it_made(tmp_path):
+    (tmp_path / 'train.py').write_text(TRAINING)
+    (tmp_path / 'allowed').touch()
+    mine = tmp_path / 'mine'
+    mine.mkdir()
+    steps = [
+        Step(
+            name,
+            name,
+            ['train.py', '--work-dir', str(tmp_path / name)],
+            [tmp_path / name / 'last.pth'],
+            folder=tmp_path / name,
+            resumes=True,
+        )
+        for name in ('made', 'mine')
+    ]
+    StepRunner(steps[:1], tmp_path, tmp_path / 'work', Console(), {}, str).run()
+    StepRunner(steps, tmp_path, tmp_path / 'work', Console(), {}, str).forget()
+    assert not (tmp_path / 'made').exists()
+    assert mine.is_dir()
