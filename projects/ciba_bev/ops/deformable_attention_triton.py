@@ -7,9 +7,10 @@ to run. Under ``torch.use_deterministic_algorithms`` the contributions are sorte
 and each cell adds up its own, which takes 20 bytes for each of the four corners of every sample.
 """
 
-from __future__ import annotations
+# Kernels annotate what is constant at compile time, and write sizes as the shapes below do.
+# ruff: noqa: ANN001, ANN202, N803
 
-from itertools import accumulate
+from __future__ import annotations
 
 import torch
 import triton
@@ -19,6 +20,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .constants import constant_tensor
+from .pyramid import level_starts
 
 CORNERS = 4
 # Contributions that a program of the deterministic path adds up at once.
@@ -133,14 +135,11 @@ def _add_by_cell(
     return grad_value
 
 
-def _levels(
-    spatial_shapes: tuple[tuple[int, int], ...], device: torch.device
-) -> dict[str, Tensor]:
+def _levels(spatial_shapes: tuple[tuple[int, int], ...], device: torch.device) -> dict[str, Tensor]:
     """Height and width of each level, and its first cell, kept on the device."""
-    starts = accumulate((height * width for height, width in spatial_shapes), initial=0)
     return dict(
         shapes=constant_tensor(spatial_shapes, torch.int32, device),
-        starts=constant_tensor(tuple(starts), torch.int32, device),
+        starts=constant_tensor(level_starts(spatial_shapes), torch.int32, device),
     )
 
 
@@ -160,6 +159,8 @@ def _sizes(value: Tensor, weights: Tensor) -> dict[str, int]:
         L=levels,
         P=points,
         BLOCK=block,
+        # 32-bit offsets within a sample save registers where they suffice.
+        WIDE=value[0].numel() >= 2**31,
         num_warps=num_warps(block, lanes),
     )
 
@@ -184,7 +185,7 @@ def _grid(meta: dict[str, int]) -> tuple[int]:
 
 
 @triton.jit
-def _place(Q, H, BLOCK: tl.constexpr):  # noqa: N803
+def _place(Q, H, BLOCK: tl.constexpr):
     """Sample and head of this program, its queries, and which of them there are."""
     blocks = tl.cdiv(Q, BLOCK)
     pair = tl.program_id(0) // blocks
@@ -193,7 +194,7 @@ def _place(Q, H, BLOCK: tl.constexpr):  # noqa: N803
 
 
 @triton.jit
-def _channels(rows, D: tl.constexpr, LANES: tl.constexpr):  # noqa: N803
+def _channels(rows, D: tl.constexpr, LANES: tl.constexpr):
     """Offsets of the channels, and the mask of the rows spread over them."""
     channel = tl.arange(0, LANES)[None, :]
     mask = rows[:, None]
@@ -228,22 +229,31 @@ def _corner(corner: tl.constexpr, left, top, right_share, lower_share, exists, h
 
 
 @triton.jit
+def _offset(cell, WIDE: tl.constexpr):
+    """Index of a cell, in 64 bits if one sample's value has more numbers than 32 can count."""
+    if WIDE:
+        cell = cell.to(tl.int64)
+    return cell
+
+
+@triton.jit
 def _forward(
     value,  # (B, S, H, D)
     locations,  # (B, Q, H, L, P, 2)
     weights,  # (B, Q, H, L, P)
     output,  # (B, Q, H, D)
     shapes,  # (L, 2) int32
-    starts,  # (L + 1,) int32
-    S,  # noqa: N803
-    Q,  # noqa: N803
-    H,  # noqa: N803
-    B,  # noqa: N803
-    D: tl.constexpr,  # noqa: N803
-    LANES: tl.constexpr,  # noqa: N803
-    L: tl.constexpr,  # noqa: N803
-    P: tl.constexpr,  # noqa: N803
-    BLOCK: tl.constexpr,  # noqa: N803
+    starts,  # (L,) int32
+    S,
+    Q,
+    H,
+    B,
+    D: tl.constexpr,
+    LANES: tl.constexpr,
+    L: tl.constexpr,
+    P: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WIDE: tl.constexpr,
 ):
     sample, head, query, exists = _place(Q, H, BLOCK)
     total = tl.zeros([BLOCK, LANES], tl.float32)
@@ -263,14 +273,11 @@ def _forward(
                     corner, left, top, right_share, lower_share, exists, height, width
                 )
                 channel, mask = _channels(inside, D, LANES)
-                # 64 bits: a pyramid of many heads may be larger than 2^31 numbers.
-                at = (start + cell).to(tl.int64) * (H * D)
+                at = _offset(start + cell, WIDE) * (H * D)
                 read = tl.load(values + at[:, None] + channel, mask=mask, other=0.0)
                 total += (weight * share_x * share_y)[:, None] * read.to(tl.float32)
     channel, mask = _channels(exists, D, LANES)
-    tl.store(
-        output + row[:, None] * D + channel, total.to(output.dtype.element_ty), mask=mask
-    )
+    tl.store(output + row[:, None] * D + channel, total.to(output.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -285,20 +292,23 @@ def _backward(
     cells,  # (B, H, Q, L, P, 4) int32 if deterministic, else None
     shares,  # (B, H, Q, L, P, 4) float32 if deterministic, else None
     shapes,  # (L, 2) int32
-    starts,  # (L + 1,) int32
-    S,  # noqa: N803
-    Q,  # noqa: N803
-    H,  # noqa: N803
-    B,  # noqa: N803
-    D: tl.constexpr,  # noqa: N803
-    LANES: tl.constexpr,  # noqa: N803
-    L: tl.constexpr,  # noqa: N803
-    P: tl.constexpr,  # noqa: N803
-    BLOCK: tl.constexpr,  # noqa: N803
-    DETERMINISTIC: tl.constexpr,  # noqa: N803
+    starts,  # (L,) int32
+    S,
+    Q,
+    H,
+    B,
+    D: tl.constexpr,
+    LANES: tl.constexpr,
+    L: tl.constexpr,
+    P: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WIDE: tl.constexpr,
+    DETERMINISTIC: tl.constexpr,
 ):
     sample, head, query, exists = _place(Q, H, BLOCK)
-    origin = sample * S * H * D + head * D
+    values = value + sample * S * H * D + head * D
+    if not DETERMINISTIC:
+        grad_values = grad_value + sample * S * H * D + head * D
     row = (sample * Q + query) * H + head
     channel, mask = _channels(exists, D, LANES)
     gradient = tl.load(grad_output + row[:, None] * D + channel, mask=mask, other=0.0)
@@ -320,8 +330,8 @@ def _backward(
                     corner, left, top, right_share, lower_share, exists, height, width
                 )
                 channel, mask = _channels(inside, D, LANES)
-                at = origin + (start + cell).to(tl.int64) * (H * D)
-                read = tl.load(value + at[:, None] + channel, mask=mask, other=0.0)
+                at = _offset(start + cell, WIDE) * (H * D)
+                read = tl.load(values + at[:, None] + channel, mask=mask, other=0.0)
                 product = tl.sum(gradient * read.to(tl.float32), axis=1)
                 sampled += share_x * share_y * product
                 # The share grows towards a right or lower corner, and falls away from the others.
@@ -335,7 +345,7 @@ def _backward(
                     tl.store(shares + entry, share, mask=exists)
                 else:
                     tl.atomic_add(
-                        grad_value + at[:, None] + channel,
+                        grad_values + at[:, None] + channel,
                         share[:, None] * gradient,
                         mask=mask,
                         sem='relaxed',
@@ -355,13 +365,13 @@ def _add_contributions(
     bounds,  # (B * H, S + 1) int64: where in `order` those of each cell begin
     grad_output,  # (B, Q, H, D)
     grad_value,  # (B, S, H, D)
-    S,  # noqa: N803
-    Q,  # noqa: N803
-    H,  # noqa: N803
-    D: tl.constexpr,  # noqa: N803
-    LANES: tl.constexpr,  # noqa: N803
-    LP: tl.constexpr,  # noqa: N803
-    BLOCK: tl.constexpr,  # noqa: N803
+    S,
+    Q,
+    H,
+    D: tl.constexpr,
+    LANES: tl.constexpr,
+    LP: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     cell = tl.program_id(0) % S
     pair = (tl.program_id(0) // S).to(tl.int64)
