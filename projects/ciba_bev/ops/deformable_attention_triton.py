@@ -169,9 +169,10 @@ def query_block(levels: int, lanes: int) -> int:
     """Return how many queries one program works on.
 
     The best of three splits that were tried on an H200 with 32 channels: 8 queries for a pyramid,
-    16 for a single map.
+    16 for a single map. Never one: Triton's interpreter spreads the mask of an atomic addition
+    wrongly over a single row.
     """
-    return max((256 if levels > 1 else 512) // lanes, 1)
+    return max((256 if levels > 1 else 512) // lanes, 2)
 
 
 def num_warps(block: int, lanes: int) -> int:
