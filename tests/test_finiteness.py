@@ -6,6 +6,7 @@ import torch
 from ciba_bev.errors import CibaError
 from ciba_bev.finiteness import (
     is_finite,
+    look_now,
     postpone_checks,
     postponed_checks,
     require_finite,
@@ -39,6 +40,17 @@ def test_postponed_checks_are_those_since_then_in_their_order():
     with pytest.raises(CibaError, match='third'):
         require_finite(torch.tensor(float('nan')), 'third', {})
     assert postponed_checks() == []
+
+
+def test_a_postponed_check_can_be_looked_at_before_its_time():
+    postpone_checks()
+    require_finite(torch.zeros(2), 'first', {'names': ['a']})
+    look_now()
+    require_finite(torch.tensor(float('nan')), 'second', {'names': ['b']})
+    with pytest.raises(CibaError, match='second holds NaN or infinity, for samples b'):
+        look_now()
+    assert len(postponed_checks()) == 2
+    look_now()
 
 
 def test_samples_are_named_as_the_batch_names_them():

@@ -10,7 +10,7 @@ from torch import Tensor
 from .errors import CibaError
 
 # While a training step runs: what it has to have looked at when it is over. None otherwise.
-_postponed: list[tuple[str, Tensor]] | None = None
+_postponed: list[tuple[str, Tensor, dict | None]] | None = None
 
 
 def is_finite(value: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def require_finite(value: Tensor, what: str, data: dict | None) -> None:
     """
     finite = is_finite(value)
     if _postponed is not None:
-        _postponed.append((what, finite))
+        _postponed.append((what, finite, data))
     elif not bool(finite):
         raise CibaError(describe(what, sample_names(data)))
 
@@ -61,7 +61,18 @@ def postponed_checks() -> list[tuple[str, Tensor]]:
     """
     global _postponed
     noted, _postponed = _postponed, None
-    return noted or []
+    return [(what, finite) for what, finite, _ in noted or []]
+
+
+def look_now() -> None:
+    """Look at what was noted so far, before something is made of it that outlives the step.
+
+    Raises:
+        CibaError: Something is not finite; the message names the samples.
+    """
+    for what, finite, data in _postponed or []:
+        if not bool(finite):
+            raise CibaError(describe(what, sample_names(data)))
 
 
 def describe(what: str, samples: list[str]) -> str:

@@ -21,6 +21,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..errors import CibaError
+from ..finiteness import look_now
 from ..registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from .bottlenecks import Bottleneck
 from .feature_cache import FeatureCache
@@ -180,6 +181,8 @@ class BottleneckTraining(BaseModel):
         teacher_feature, window = self.teacher.target(data, student_feature, self.student.tap)
         student_feature = crop(student_feature, window)
         if cache is not None:
+            # What is kept for later runs has to be sound.
+            look_now()
             # Rounded as they will be read back: a cache that is filled changes no step.
             return cache.put(samples, teacher_feature, student_feature)
         return teacher_feature, student_feature

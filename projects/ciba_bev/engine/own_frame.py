@@ -111,7 +111,7 @@ def read_calibration(path: str | os.PathLike, token: str | None = None) -> Calib
     features = content.get('point_features')
     if features is not None and (not isinstance(features, int) or features < 3):
         raise CibaError(f'{path}: point_features is {features!r}; it must be a number, 3 or more.')
-    cameras = content.get('cameras') or {}
+    cameras = content.get('cameras', {})
     if not isinstance(cameras, dict) or not all(isinstance(c, dict) for c in cameras.values()):
         raise CibaError(f'{path}: cameras must give matrices to each name. {_EXAMPLE}')
     return Calibration(

@@ -119,7 +119,8 @@ def _settings_of(scheduler: Any) -> set[str]:
 
 def _optimizer(checkpoint: dict[str, Any], runner: Any) -> Iterator[str]:
     recorded = checkpoint.get('optimizer', {}).get('param_groups')
-    built = getattr(runner.optim_wrapper, 'param_groups', None)
+    # The wrapper's own list has one more, which belongs to no parameters.
+    built = getattr(getattr(runner.optim_wrapper, 'optimizer', None), 'param_groups', None)
     if not isinstance(recorded, list) or not isinstance(built, list):
         return
     if len(recorded) != len(built):
