@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,39 +28,120 @@ FULL = '/dev/full'
 
 
 @pytest.fixture
-def small_files():
-    """Let no file of this process grow beyond 64 KiB, which fails as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+def _small_files():
+    """No file may grow beyond 64 KiB, as on a disk that is full from there on."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
     yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
 
 
-def write_text(path):
-    write_file(path, 'new' * 2**16)
-
-
-def save_checkpoint(path):
+def fail_halfway(path):
     with written_whole(path) as partial:
-        torch.save({'weight': torch.zeros(2**16), 'bias': torch.ones(2**16)}, partial)
+        partial.write_text('half of the n')
+        assert path.read_text() == 'old'
+        raise ZeroDivisionError
 
 
-def save_checkpoint_to_a_stream(path):
-    with written_whole(path) as partial, open(partial, 'wb') as stream:
-        torch.save({'weight': torch.zeros(2**16), 'bias': torch.ones(2**16)}, stream)
+def save_checkpoint(path, zipped):
+    with written_whole(path) as partial:
+        weights = {'weight': torch.zeros(2**15)}
+        torch.save(weights, partial, _use_new_zipfile_serialization=zipped)
 
 
-WRITERS = [write_text, save_checkpoint, save_checkpoint_to_a_stream]
+def test_a_file_is_the_old_one_or_the_new_one(tmp_path):
+    path = tmp_path / 'folder' / 'report.json'
+    write_file(path, 'old')
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway(path)
+    assert path.read_text() == 'old'
+    write_file(path, 'new')
+    assert path.read_text() == 'new'
+    assert os.listdir(path.parent) == ['report.json']
 
 
-@pytest.mark.parametrize('write', WRITERS)
-def test_a_disk_that_is_too_small_leaves_the_old_file(tmp_path, small_files, write):
+@pytest.mark.usefixtures('_small_files')
+@pytest.mark.parametrize(
+    'write',
+    [
+        lambda path: write_file(path, bytes(2**17)),
+        lambda path: save_checkpoint(path, zipped=True),
+        lambda path: save_checkpoint(path, zipped=False),
+    ],
+)
+def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path, write):
     path = tmp_path / 'file'
     path.write_text('old')
-    with pytest.raises(CibaError, match=rf'{path}: cannot be written .*Free some space'):
+    with pytest.raises(CibaError, match=r'/file: cannot be written \(.*\)\. Free some space'):
         write(path)
     assert path.read_text() == 'old'
     assert os.listdir(tmp_path) == ['file']
+
+
+def test_other_mistakes_keep_their_kind(tmp_path):
+    with pytest.raises(RuntimeError, match='of the program') as caught, written_whole(
+        tmp_path / 'x'
+    ):
+        raise RuntimeError('of the program')
+    assert not isinstance(caught.value, CibaError)
+    with pytest.raises(FileNotFoundError), full_disk_explained(tmp_path):
+        (tmp_path / 'gone').read_text()
+
+
+def fill_disk(folder):
+    with full_disk_explained(folder), open(FULL, 'w') as file:
+        file.write('x' * 100_000)
+
+
+def meet(error, folder):
+    with full_disk_explained(folder):
+        raise error
+
+
+@pytest.mark.skipif(not os.path.exists(FULL), reason=f'needs {FULL}')
+def test_a_full_disk_is_told_where_the_path_is_known_and_where_not(tmp_path):
+    with pytest.raises(CibaError, match=r'/work .* cannot be written \(No space left on device\)'):
+        fill_disk(tmp_path / 'work')
+    read_only = OSError(errno.EROFS, os.strerror(errno.EROFS), '/read/only')
+    with pytest.raises(CibaError, match=r'^/read/only: cannot be written \(Read-only'):
+        meet(read_only, tmp_path)
+
+
+def test_a_link_to_nothing_is_told_as_such(tmp_path):
+    (tmp_path / 'work_dirs').symlink_to(tmp_path / 'unmounted')
+    with pytest.raises(
+        CibaError, match=r'work_dirs is a link to .*unmounted, which does not exist'
+    ):
+        write_file(tmp_path / 'work_dirs' / 'report.json', 'x')
+    (tmp_path / 'unmounted').mkdir()
+    write_file(tmp_path / 'work_dirs' / 'report.json', 'x')
+    assert (tmp_path / 'unmounted' / 'report.json').read_text() == 'x'
+
+
+def test_two_processes_do_not_share_a_partial_file(tmp_path):
+    code = (
+        'import sys; from ciba_bev.files import written_whole\n'
+        'with written_whole(sys.argv[1]) as partial: print(partial); partial.touch()'
+    )
+    other = subprocess.run(
+        [sys.executable, '-c', code, str(tmp_path / 'x')], capture_output=True, text=True
+    )
+    with written_whole(tmp_path / 'x') as partial:
+        partial.touch()
+        assert str(partial) != other.stdout.strip() != ''
+
+
+def write_text(path):
+    write_file(path, 'new')
+
+
+def save_new_checkpoint(path):
+    save_checkpoint(path, zipped=True)
+
+
+WRITERS = [write_text, save_new_checkpoint]
 
 
 @pytest.mark.parametrize('write', WRITERS)
@@ -77,17 +159,6 @@ def test_a_folder_in_the_place_of_the_file(tmp_path, write):
     with pytest.raises(CibaError, match=rf'{path}: cannot be written \(Is a directory\)'):
         write(path)
     assert os.listdir(tmp_path) == ['file']
-
-
-def test_other_errors_are_let_through_and_leave_nothing(tmp_path):
-    def run():
-        with written_whole(tmp_path / 'file') as partial:
-            partial.write_text('half')
-            raise RuntimeError('out of memory')
-
-    with pytest.raises(RuntimeError, match='out of memory'):
-        run()
-    assert not os.listdir(tmp_path)
 
 
 def test_a_file_that_cannot_be_read_is_not_called_unwritable(tmp_path):
@@ -185,7 +256,8 @@ def write_split_files(folder):
         write_split_files,
     ],
 )
-def test_every_writer_says_which_file_and_leaves_nothing(tmp_path, small_files, write):
+@pytest.mark.usefixtures('_small_files')
+def test_every_writer_says_which_file_and_leaves_nothing(tmp_path, write):
     with pytest.raises(CibaError, match=rf'^{tmp_path}/[\w.]+: cannot be written \(') as raised:
         write(tmp_path)
     assert '\n' not in str(raised.value)
@@ -221,7 +293,8 @@ def test_the_scratch_folder_of_a_killed_process_is_removed_by_the_next(tmp_path)
     assert not os.listdir(tmp_path)
 
 
-def test_a_full_disk_under_a_scratch_folder(tmp_path, small_files):
+@pytest.mark.usefixtures('_small_files')
+def test_a_full_disk_under_a_scratch_folder(tmp_path):
     def run():
         with scratch_folder(tmp_path, '.work_') as folder, open(folder / 'a', 'wb') as stream:
             pickle.dump(list(range(2**16)), stream)
@@ -235,46 +308,3 @@ def test_a_file_that_is_missing_elsewhere_is_not_the_scratch_folders(tmp_path):
     with pytest.raises(FileNotFoundError), scratch_folder(tmp_path, '.work_'):
         Path(tmp_path, 'missing').read_text()
     assert not os.listdir(tmp_path)
-
-
-def fill_disk(folder):
-    with full_disk_explained(folder), open(FULL, 'w') as file:
-        file.write('x' * 100_000)
-
-
-def meet(error, folder):
-    with full_disk_explained(folder):
-        raise error
-
-
-@pytest.mark.skipif(not os.path.exists(FULL), reason=f'needs {FULL}')
-def test_a_full_disk_is_told_where_the_path_is_known_and_where_not(tmp_path):
-    with pytest.raises(CibaError, match=r'/work .* cannot be written \(No space left on device\)'):
-        fill_disk(tmp_path / 'work')
-    read_only = OSError(errno.EROFS, os.strerror(errno.EROFS), '/read/only')
-    with pytest.raises(CibaError, match=r'^/read/only: cannot be written \(Read-only'):
-        meet(read_only, tmp_path)
-
-
-def test_a_link_to_nothing_is_told_as_such(tmp_path):
-    (tmp_path / 'work_dirs').symlink_to(tmp_path / 'unmounted')
-    with pytest.raises(
-        CibaError, match=r'work_dirs is a link to .*unmounted, which does not exist'
-    ):
-        write_file(tmp_path / 'work_dirs' / 'report.json', 'x')
-    (tmp_path / 'unmounted').mkdir()
-    write_file(tmp_path / 'work_dirs' / 'report.json', 'x')
-    assert (tmp_path / 'unmounted' / 'report.json').read_text() == 'x'
-
-
-def test_two_processes_do_not_share_a_partial_file(tmp_path):
-    code = (
-        'import sys; from ciba_bev.files import written_whole\n'
-        'with written_whole(sys.argv[1]) as partial: print(partial); partial.touch()'
-    )
-    other = subprocess.run(
-        [sys.executable, '-c', code, str(tmp_path / 'x')], capture_output=True, text=True
-    )
-    with written_whole(tmp_path / 'x') as partial:
-        partial.touch()
-        assert str(partial) != other.stdout.strip() != ''

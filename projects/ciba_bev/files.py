@@ -15,10 +15,9 @@ from typing import Iterator
 from .errors import CibaError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-# How torch.save and h5py say that they could not write; of the cause they only know this.
-_NOT_WRITTEN = re.compile(
-    r'inline_container|PytorchStreamWriter|write\(\): fd|Parent directory'
-    r'|unable to extend file|file write failed'
+# How `torch.save` and h5py say that they could not write, in a RuntimeError.
+_LIBRARY_WRITER = re.compile(
+    r'inline_container|PytorchStreamWriter|write\(\): fd|Parent directory|unable to extend file'
 )
 
 
@@ -50,7 +49,7 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
             partial.unlink()
         if isinstance(error, OSError) and _is_about(error, partial):
             raise unwritable(path, error) from error
-        if isinstance(error, RuntimeError) and _NOT_WRITTEN.search(str(error)):
+        if isinstance(error, RuntimeError) and _LIBRARY_WRITER.search(str(error)):
             raise unwritable(path, 'not all of it could be written') from error
         raise
 
@@ -173,8 +172,9 @@ def unwritable(path: str | os.PathLike, cause: OSError | str) -> CibaError:
         cause: What the operating system said.
     """
     if isinstance(cause, OSError):
-        # What libraries add to the system's words may be long.
-        cause = os.strerror(cause.errno) if cause.errno else str(cause).splitlines()[0]
+        text = cause.strerror or str(cause)
+        # What h5py makes of the system's words is long.
+        cause = os.strerror(cause.errno) if '\n' in text and cause.errno else text
     for part in (Path(path), *Path(path).parents):
         if part.is_symlink() and not part.exists():
             cause = f'{part} is a link to {os.readlink(part)}, which does not exist'

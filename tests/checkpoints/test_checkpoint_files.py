@@ -1,6 +1,8 @@
 import os
 import pickle
 import re
+import subprocess
+import sys
 from collections import Counter, OrderedDict
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+from mmengine.utils import digit_version
 
 from ciba_bev.checkpoints import files as checkpoint_files
 from ciba_bev.checkpoints.files import load_from_file, load_from_url
@@ -219,3 +222,26 @@ def test_mmengine_loads_files_through_it(tmp_path):
 def test_names_unknown_published_weights():
     with pytest.raises(CibaError, match='no_such_network'):
         CheckpointLoader.load_checkpoint('open-mmlab://no_such_network', 'cpu')
+
+
+LOAD = """
+import sys, torch
+import ciba_bev.engine
+print(torch.load(sys.argv[1])['meta'])
+"""
+
+
+@pytest.mark.skipif(
+    digit_version(torch.__version__) < digit_version('2.7.0'),
+    reason='earlier versions of torch cannot be told under which name a thing is stored',
+)
+@pytest.mark.parametrize('harmful', [False, True])
+def test_torch_reads_training_logs_and_still_no_code(tmp_path, harmful):
+    """What mmengine writes beside weights is allowed to plain ``torch.load``, and no more."""
+    log = HistoryBuffer([1.0], [1])
+    path = tmp_path / 'epoch_1.pth'
+    harm = {'harm': ReachesIntoHistory()} if harmful else {}
+    torch.save({'state_dict': {}, 'log': log, 'meta': 'read', **harm}, path)
+    ended = subprocess.run([sys.executable, '-c', LOAD, str(path)], capture_output=True, text=True)
+    assert (ended.returncode != 0) == harmful, ended.stderr
+    assert harmful or ended.stdout.strip() == 'read'

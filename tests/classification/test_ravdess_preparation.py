@@ -383,10 +383,16 @@ def test_the_tools_say_what_they_did(tmp_path):
     samples = re.search(r'train: (\d+), val: (\d+), test: (\d+) samples', prepared.stdout)
     assert sum(map(int, samples.groups())) == 47
     assert json.loads((tmp_path / 'prepared' / 'preparation.json').read_text())['rate'] == 22050
+    # The published sizes, in both defaults.
+    published = RavdessDataset(str(tmp_path / 'prepared'), CSV_FILES['train'])
+    assert published.shapes == {'audio': (1, 40, 256), 'image': (3, 256, 512)}
     options = ('--prepared', '--samples', '8', '--independent')
     alike = run('make_stand_in.py', 'ravdess', '--out', 'independent', *options)
     assert alike.returncode == 0, alike.stderr
-    assert len(RavdessDataset(str(tmp_path / 'independent'), CSV_FILES['train'])) == 8
+    stand_in = RavdessDataset(
+        str(tmp_path / 'independent'), CSV_FILES['train'], image_size=(28, 56)
+    )
+    assert len(stand_in) == 8
     unfit = run('make_stand_in.py', 'mm_imdb', '--out', 'none', '--independent')
     assert unfit.returncode == 2
     assert '--independent goes with ravdess and --prepared' in unfit.stderr

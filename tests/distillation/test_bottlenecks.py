@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
@@ -395,6 +396,14 @@ def test_used_codes_are_those_of_the_last_hundred_batches():
         chosen = torch.cdist(outputs, bottleneck.codebook.weight).argmin(1)
         shares = [bottleneck(teacher, random(1, 5))['used_codes'] for teacher in teachers]
     assert shares[-1] == len(chosen[50:].unique()) / 10
+
+
+def test_used_codes_are_logged_and_not_minimised():
+    bottleneck = build(VectorQuantizedBottleneck)
+    losses = bottleneck(random(9, 6), random(9, 5))
+    total, logged = BaseModel.parse_losses(None, losses)
+    assert total == losses['loss_generation'] + losses['loss_regularization']
+    assert logged['used_codes'] == losses['used_codes']
 
 
 def test_quantization_losses_and_gradients():

@@ -257,3 +257,24 @@ def read_checkpoints_safely() -> None:
         (('open-mmlab://', 'openmmlab://'), load_from_openmmlab),
     ):
         CheckpointLoader.register_scheme(prefixes, loader, force=True)
+
+
+def allow_training_logs() -> None:
+    """Let torch's own restricted loading read what mmengine writes beside a training's weights.
+
+    From torch 2.6 on ``torch.load`` reads weights only unless told otherwise, and so refuses every
+    checkpoint of a training to functions that call it as they always did, such as mmdet3d's
+    ``init_model``. Log histories are no more able to run code than weights are. What somebody has
+    allowed already stays as it is. torch 2.6 itself cannot be told under which name a thing is
+    stored; there, take the file of tools/export_student.py.
+    """
+    if not _TORCH_TAKES_NAMED_GLOBALS:
+        return
+    known = torch.serialization.get_safe_globals()
+    names = {
+        entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__name__}'
+        for entry in known
+    }
+    torch.serialization.add_safe_globals(
+        [(value, name) for name, value in allowed_globals().items() if name not in names]
+    )

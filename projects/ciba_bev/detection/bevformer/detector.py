@@ -201,6 +201,8 @@ def _frames_of(metainfo: dict) -> list[dict]:
             metainfo,
             token=str(metainfo.get('token', '')),
             previous_token='',
-            can_bus=can_bus_from_ego_pose(np.asarray(metainfo['ego2global'])),
+            # Motion is zero without a past. What is left of the pose is the heading, and a frame
+            # without one (mmdet3d's inference functions do not pass it on) has the map's x axis.
+            can_bus=can_bus_from_ego_pose(np.asarray(metainfo.get('ego2global', np.eye(4)))),
         )
     ]

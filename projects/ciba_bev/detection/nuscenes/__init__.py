@@ -4,6 +4,7 @@ from .can_bus import absolute_can_bus, can_bus_from_ego_pose, relative_can_bus
 from .check_data_hook import CheckDataHook, check_nuscenes_data
 from .data_checks import DataError, DataProblem
 from .frame_dataset import NuScenesFrameDataset
+from .metric import NuScenesDetectionMetric
 from .scene_sampler import SceneSequenceSampler
 from .sequence_dataset import NuScenesSequenceDataset
 from .sweeps import LoadPointsFromMultiSweeps
@@ -13,6 +14,7 @@ __all__ = [
     'DataError',
     'DataProblem',
     'LoadPointsFromMultiSweeps',
+    'NuScenesDetectionMetric',
     'NuScenesFrameDataset',
     'NuScenesSequenceDataset',
     'SceneSequenceSampler',

@@ -6,10 +6,11 @@ a source checkout in ``tools`` next to the package.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import mmdet3d
 
@@ -53,7 +54,7 @@ def convert(
     intermediate.mkdir()
     finished.mkdir()
     info_files = {}
-    with explained_failures(root_path, version):
+    with explained_failures(root_path, version), _progress_line_ended():
         # The converter joins root and prefix, and joining with an absolute path yields the latter.
         converter.create_nuscenes_infos(
             str(root_path), str(intermediate.absolute() / tag), version, max_sweeps
@@ -63,6 +64,16 @@ def convert(
             updater.update_pkl_infos('nuscenes', str(finished), str(intermediate / name))
             info_files[split] = finished / name
     return info_files
+
+
+@contextlib.contextmanager
+def _progress_line_ended() -> Iterator[None]:
+    """Let what is said of a failure stand on a line of its own, not behind the progress bar."""
+    try:
+        yield
+    except BaseException:
+        print(flush=True)
+        raise
 
 
 def _load_tool(name: str) -> ModuleType:
