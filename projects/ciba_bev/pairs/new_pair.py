@@ -468,7 +468,7 @@ def _distillation_config(
     add_inputs(wanted['train_dataloader'], student, teacher)
     imports = (wanted.get('custom_imports') or {}).get('imports', [])
     imports = [imports] if isinstance(imports, str) else list(imports)
-    imports += [name for name in (_PACKAGE, f'{_PACKAGE}.runner') if name not in imports]
+    imports += [_PACKAGE] if _PACKAGE not in imports else []
     wanted['custom_imports'] = dict(imports=imports, allow_failed_imports=False)
     hooks = list(wanted.get('custom_hooks') or [])
     present = [str(hook['type']).rsplit('.', 1)[-1] for hook in hooks]
