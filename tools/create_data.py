@@ -8,14 +8,13 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import sys
 
 from ciba_bev.detection.nuscenes.info_creation import (
     SPLITS,
     annotate_info_files,
     create_info_files,
 )
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import exit_with_message
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,6 +53,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help="complete the info files that mmdet3d's own create_data.py has written",
     )
+    parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
     return parser.parse_args()
 
 
@@ -67,13 +67,14 @@ def main() -> None:
         'tag': args.extra_tag,
         'can_bus': args.can_bus,
     }
-    try:
+
+    def run() -> None:
         if args.annotate_only:
             annotate_info_files(**shared)
         else:
             create_info_files(max_sweeps=args.max_sweeps, replace=args.replace, **shared)
-    except CibaError as error:
-        sys.exit(f'error: {error}')
+
+    exit_with_message(run, args.traceback)
 
 
 if __name__ == '__main__':
