@@ -54,7 +54,7 @@ def test_the_home_page_shows_the_example_of_the_readme():
 def test_the_citation():
     yaml = pytest.importorskip('yaml')
     citation = yaml.safe_load((PROJECT / 'CITATION.cff').read_text())
-    packaging = (PROJECT / 'setup.py').read_text() + (PROJECT / 'pyproject.toml').read_text()
-    assert re.search(rf'version ?= ?["\']{re.escape(citation["version"])}["\']', packaging)
-    assert citation['license'] in packaging
-    assert {'cff-version', 'message', 'title', 'authors'} <= set(citation)
+    package = (PROJECT / 'projects/ciba_bev/__init__.py').read_text()
+    assert f"__version__ = '{citation['version']}'" in package
+    assert f'## [{citation["version"]}]' in (PROJECT / 'CHANGELOG.md').read_text()
+    assert {'cff-version', 'message', 'title', 'authors', 'license'} <= set(citation)

@@ -41,7 +41,7 @@ class LogitMetric(BaseMetric):
 class Accuracy(LogitMetric):
     """Share of samples whose largest logit is that of their class, in percent.
 
-    The arguments are those of mmengine's ``BaseMetric``; ``prefix`` is put before the metric's name.
+    The arguments are those of mmengine's ``BaseMetric``.
     """
 
     default_prefix = 'accuracy'
