@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from ..errors import CibaError
+from ..shell import shell_command, training_command
 
 _VERSIONS = ('v1.0-trainval', 'v1.0-mini')
 _RANGE_FIELDS = ('point_cloud_range', 'pc_range')
@@ -202,10 +203,8 @@ def check_data_paths(dataset: dict[str, Any], field: str, config_name: str) -> N
     if dataset.get('backend_args'):
         return
     root = Path(dataset.get('data_root') or '')
-    making = (
-        f'Simulate data with `python tools/simulate_nuscenes.py --out {root}`, or put nuScenes '
-        'there as data/README.md describes'
-    )
+    simulation = shell_command('python', 'tools/simulate_nuscenes.py', '--out', root)
+    making = f'Simulate data with `{simulation}`, or put nuScenes there as data/README.md describes'
     if dataset.get('data_root') and not root.is_dir():
         raise CibaError(
             f'{config_name}: {field}.data_root is {root}, and there is no such folder.\n{making}.'
@@ -215,10 +214,12 @@ def check_data_paths(dataset: dict[str, Any], field: str, config_name: str) -> N
     annotations = root / dataset['ann_file']
     if not annotations.is_file():
         version = next((v for v in _VERSIONS if (root / v).is_dir()), _VERSIONS[0])
+        creation = shell_command(
+            *('python', 'tools/create_data.py', '--root-path', root, '--version', version)
+        )
         raise CibaError(
             f'{config_name}: {field}.ann_file: there is no {annotations}.\n'
-            'Make it from the nuScenes tables with `python tools/create_data.py --root-path '
-            f'{root} --version {version}`.'
+            f'Make it from the nuScenes tables with `{creation}`.'
         )
 
 
@@ -268,7 +269,7 @@ def check_earlier_runs(cfg: Config, config_name: str) -> None:
         # A bottleneck comes after the two models it is trained on.
         ordered = sorted(missing.items(), key=lambda item: 'bottleneck' in item[1][0])
         found = '\n'.join(f'{field}.checkpoint: {path}' for path, (field, _) in ordered)
-        commands = '\n'.join(f'bash tools/dist_train.sh {config} 8' for _, (_, config) in ordered)
+        commands = '\n'.join(training_command(config) for _, (_, config) in ordered)
         raise CibaError(
             f'{config_name}: needs checkpoints that are not there.\n{found}\n'
             f'Make them with\n{commands}\n'

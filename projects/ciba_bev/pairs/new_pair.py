@@ -6,7 +6,6 @@ import argparse
 import copy
 import logging
 import os
-import shlex
 import sys
 import warnings
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.taps import FeatureTap, align_to_student
 from ..errors import CibaError, exit_with_message
 from ..files import make_folder, require_not_read, write_file
+from ..shell import shell_command
 from .config_writing import Source, differences, write_fields
 from .data import add_inputs, first_batch, read_features_only, require_same_form
 from .tap_finder import TapCandidate, TapFinder, cell_size, closest_cell_size, query_counts
@@ -468,7 +468,7 @@ def _distillation_config(
     add_inputs(wanted['train_dataloader'], student, teacher)
     imports = (wanted.get('custom_imports') or {}).get('imports', [])
     imports = [imports] if isinstance(imports, str) else list(imports)
-    imports += [name for name in (_PACKAGE, f'{_PACKAGE}.runner') if name not in imports]
+    imports += [_PACKAGE] if _PACKAGE not in imports else []
     wanted['custom_imports'] = dict(imports=imports, allow_failed_imports=False)
     hooks = list(wanted.get('custom_hooks') or [])
     present = [str(hook['type']).rsplit('.', 1)[-1] for hook in hooks]
@@ -641,9 +641,9 @@ def _show_commands(files: list[Path], teacher: Side, student: Side, console: Con
         console.print(f'  {file}', markup=False, highlight=False, soft_wrap=True)
     console.print('Run, in this order:')
     for remark, tool, *words in steps:
-        command = ' '.join(shlex.quote(str(word)) for word in (_tool(tool), *words))
+        command = shell_command('python', _tool(tool), *words)
         console.print(f'  # {remark}', markup=False, highlight=False, soft_wrap=True)
-        console.print(f'  python {command}', markup=False, highlight=False, soft_wrap=True)
+        console.print(f'  {command}', markup=False, highlight=False, soft_wrap=True)
 
 
 def _tool(name: str) -> str:
