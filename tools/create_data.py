@@ -17,11 +17,14 @@ from ciba_bev.detection.nuscenes.info_creation import (
 from ciba_bev.errors import exit_with_message
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line.
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
 
     Returns:
-        The arguments.
+        The parsed arguments.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -54,12 +57,16 @@ def parse_args() -> argparse.Namespace:
         help="complete the info files that mmdet3d's own create_data.py has written",
     )
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    """Make or complete the info files."""
-    args = parse_args()
+def main(arguments: list[str] | None = None) -> None:
+    """Make or complete the info files.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
+    """
+    args = parse_args(arguments)
     shared = {
         'root_path': args.root_path,
         'version': args.version,
