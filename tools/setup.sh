@@ -106,7 +106,7 @@ install_packages() {
     say 'installing the pinned packages'
     # uv unpacks wheels several times faster than pip, but does not read pip's configuration.
     if ! { "${pip[@]}" "uv==$uv_version" && "$venv/bin/uv" pip install --python "$venv/bin/python" \
-        --no-deps "${pins[@]}"; } >"$log" 2>&1; then
+        --system-certs --no-deps "${pins[@]}"; } >"$log" 2>&1; then
         say 'uv could not install them; trying pip'
         run 'installing the pinned packages' "${pip[@]}" --no-deps "${pins[@]}"
     fi
