@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .arrays import compiled, in_threads, to_array, uses_loops
+from .arrays import compiled, in_threads, to_array, uses_loops, without_autocast
 
 
 class _Geometry(NamedTuple):
@@ -240,6 +240,7 @@ def _no_mask(offset: Tensor) -> Tensor:
     )
 
 
+@without_autocast
 def _convolve(
     input: Tensor,
     weight: Tensor,
@@ -260,6 +261,7 @@ def _convolve(
     return torch.stack(outputs).view(len(input), len(weight), *offset.shape[2:])
 
 
+@without_autocast
 def _gradients(
     input: Tensor,
     weight: Tensor,

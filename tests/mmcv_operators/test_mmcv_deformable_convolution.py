@@ -86,6 +86,14 @@ def test_without_offsets_it_is_a_convolution(ours, ours_in_mmcv, case):
     torch.testing.assert_close(got, expected)
 
 
+def test_autocast_changes_nothing(ours, ours_in_mmcv):
+    tensors, options = arguments('grouped', dtype=torch.float32)
+    expected = results(tensors, options, True)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = results(tensors, options, True)
+    assert all(map(torch.equal, got, expected))
+
+
 def test_torchvisions_operator_is_used_where_it_is(ours_in_mmcv, monkeypatch):
     if deformable_convolution.torchvision_operator() is None:
         pytest.skip('no torchvision that fits this torch is installed')

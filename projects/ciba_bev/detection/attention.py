@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..ops import deformable_attention
 from ..ops.deformable_attention import SpatialShapes
+from ..ops.pyramid import level_sizes
 
 
 def inverse_sigmoid(probability: Tensor, eps: float = 1e-5) -> Tensor:
@@ -150,8 +151,7 @@ class DeformableAttention(SamplingAttention):
         query = query + query_pos
         offsets = self.predict_offsets(query)
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        # (x, y) order, so width comes first.
-        sizes = offsets.new_tensor([(width, height) for height, width in spatial_shapes])
+        sizes = level_sizes(spatial_shapes, query.device)
         locations = reference_points[:, :, None, None, None] + offsets / sizes[:, None]
         output = deformable_attention(
             self.project_value(value),

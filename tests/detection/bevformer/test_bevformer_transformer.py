@@ -10,9 +10,9 @@ RANGE = (-8.0, -8.0, -5.0, 8.0, 8.0, 3.0)
 class Listener(torch.nn.Module):
     """Stands in for the encoder and keeps what it is given."""
 
-    def forward(self, queries, positions, prev_bev, has_previous, reference_points, *others):
-        self.prev_bev, self.reference_points = prev_bev, reference_points
-        self.image_features = others[1]
+    def forward(self, queries, positions, prev_bev, has_previous, image_features, geometry):
+        self.prev_bev, self.reference_points = prev_bev, geometry.bev_reference_points
+        self.image_features = image_features
         return queries
 
 

@@ -7,6 +7,7 @@ from ciba_bev.detection.bevformer import (
     BEVFormerEncoderLayer,
     TemporalSelfAttention,
 )
+from ciba_bev.detection.bevformer.geometry import FrameGeometry, pack_visible
 
 DIMS, BEV, IMAGE = 8, (3, 4), [(2, 3)]
 QUERIES = 12
@@ -34,13 +35,16 @@ def make_inputs(batch=2, seed=1):
         query_pos=random(batch, QUERIES, DIMS),
         prev_bev=random(batch, QUERIES, DIMS),
         has_previous=torch.tensor([True, False])[:batch],
-        bev_reference_points=random(batch, QUERIES, 2, 2),
-        bev_shape=BEV,
         image_features=random(batch, 2, 6, DIMS),
-        image_shapes=IMAGE,
+        bev_reference_points=random(batch, QUERIES, 2, 2),
         image_reference_points=random(batch, 2, QUERIES, 2, 2),
         visible=random(batch, 2, QUERIES, 2) < 0.6,
     )
+
+
+def encode(encoder, bev_reference_points, image_reference_points, visible, **inputs):
+    packed = pack_visible(image_reference_points, visible, visible.device)
+    return encoder(**inputs, geometry=FrameGeometry(BEV, bev_reference_points, IMAGE, packed))
 
 
 def only(inputs, index):
@@ -52,16 +56,16 @@ def only(inputs, index):
 
 def test_samples_with_and_without_a_past_do_not_meet(encoder):
     inputs = make_inputs()
-    together = encoder(**inputs)
-    with_past = encoder(**only(inputs, 0))
-    without_past = encoder(**{**only(inputs, 1), 'prev_bev': None, 'has_previous': None})
+    together = encode(encoder, **inputs)
+    with_past = encode(encoder, **only(inputs, 0))
+    without_past = encode(encoder, **{**only(inputs, 1), 'prev_bev': None, 'has_previous': None})
     torch.testing.assert_close(together, torch.cat((with_past, without_past)))
 
 
 def test_the_past_matters_to_those_who_have_one(encoder):
     inputs = make_inputs()
-    output = encoder(**inputs)
-    other = encoder(**{**inputs, 'prev_bev': inputs['prev_bev'] + 1})
+    output = encode(encoder, **inputs)
+    other = encode(encoder, **{**inputs, 'prev_bev': inputs['prev_bev'] + 1})
     assert not torch.allclose(output[0], other[0])
     assert torch.equal(output[1], other[1])
 
@@ -76,7 +80,7 @@ def test_checkpointing_changes_neither_output_nor_gradients(encoder, history):
         encoder.with_cp = with_cp
         encoder.zero_grad()
         queries = inputs['bev_queries'].clone().requires_grad_()
-        output = encoder(**{**inputs, 'bev_queries': queries})
+        output = encode(encoder, **{**inputs, 'bev_queries': queries})
         output.square().sum().backward()
         results.append(
             [output.detach(), queries.grad, *(value.grad.clone() for value in encoder.parameters())]
@@ -92,7 +96,7 @@ def test_checkpointing_keeps_fewer_activations(encoder):
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor
         ):
-            encoder(**make_inputs())
+            encode(encoder, **make_inputs())
         return sum(kept)
 
     assert kept_numbers(True) < 0.5 * kept_numbers(False)
@@ -112,7 +116,8 @@ def test_temporal_attention_averages_the_two_maps():
     here = torch.stack(((columns + 0.5) / 4, (rows + 0.5) / 3), dim=-1).double()
     before = here + torch.tensor([0.0, 1 / 3]).double()
     reference = torch.stack((before, here), dim=2).flatten(0, 1).unsqueeze(0)
-    output = attention(query, position, previous, current, reference, BEV)
+    geometry = FrameGeometry(BEV, reference, IMAGE, None)
+    output = attention(query, position, previous, current, geometry)
     further = torch.zeros_like(previous)
     further[:, :8] = previous[:, 4:]  # from outside come zeros
     torch.testing.assert_close(output, query + (further + current) / 2)
@@ -127,7 +132,8 @@ def test_temporal_attention_weighs_the_points_of_each_map_alone():
     reference = torch.full((1, QUERIES, 2, 2), 0.5).double()
     # Constant maps: however the points are weighed, each map answers with its constant.
     previous, current = torch.ones_like(query), torch.ones_like(query) * 3
-    output = attention(query, position, previous, current, reference, BEV)
+    geometry = FrameGeometry(BEV, reference, IMAGE, None)
+    output = attention(query, position, previous, current, geometry)
     value = attention.value_proj(torch.full((4,), 2.0).double())
     torch.testing.assert_close(output, query + attention.output_proj(value))
 
@@ -138,7 +144,7 @@ def test_every_layer_reads_the_map_of_before_and_the_first_queries(encoder):
     for layer in encoder.layers:
         layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     inputs = make_inputs()
-    encoder(**inputs)
+    encode(encoder, **inputs)
     assert len(seen) == 2
     for query, _, previous, current, *_ in seen:
         assert torch.equal(previous[0], inputs['prev_bev'][0])

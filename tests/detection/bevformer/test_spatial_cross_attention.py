@@ -3,6 +3,7 @@ import torch
 
 from ciba_bev.detection.attention import initialize_transformer
 from ciba_bev.detection.bevformer import SpatialCrossAttention
+from ciba_bev.detection.bevformer.geometry import FrameGeometry, pack_visible
 
 SHAPES = [(4, 6), (2, 3)]
 CELLS = 30
@@ -37,7 +38,8 @@ def inputs():
 
 
 def call(attention, query, features, points, visible):
-    return attention(query, features, SHAPES, points, visible)
+    packed = pack_visible(points, visible, query.device)
+    return attention(query, features, FrameGeometry((1, QUERIES), None, SHAPES, packed))
 
 
 def bilinear(feature_map, x, y):

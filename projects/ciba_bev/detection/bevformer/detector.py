@@ -23,8 +23,8 @@ from .projection import lidar2img_matrices
 class TimeStep(NamedTuple):
     """What the encoder needs of one time step of a batch besides the images."""
 
-    lidar2img: Tensor  # (B, cameras, 4, 4)
-    can_bus: Tensor  # (B, 18)
+    lidar2img: Tensor  # (B, cameras, 4, 4), on the CPU
+    can_bus: Tensor  # (B, 18), on the CPU
     tokens: list[str]
     previous_tokens: list[str]
 
@@ -42,8 +42,8 @@ class BEVFormer(MVXTwoStageDetector):
         pts_bbox_head: Config of the head.
         num_cams: Cameras of one time step.
         use_grid_mask: Cut a random lattice out of the training images.
-        kwargs: mmdet3d's detector parts: ``img_backbone``, ``img_neck``, ``data_preprocessor``,
-            ``init_cfg``.
+        kwargs (Any): mmdet3d's detector parts: ``img_backbone``, ``img_neck``,
+            ``data_preprocessor``, ``init_cfg``.
     """
 
     def __init__(
@@ -87,12 +87,14 @@ class BEVFormer(MVXTwoStageDetector):
         imgs = batch_inputs_dict['imgs']
         steps = self._time_steps(batch_data_samples, imgs)
         imgs = imgs.unflatten(1, (len(steps), self.num_cams))
+        image_shape = tuple(imgs.shape[-2:])
         prev_bev = self._encode_history(imgs[:, :-1], steps[:-1])
+        levels = self.extract_img_feat(imgs[:, -1])
         if self.training:
-            return self._encode(imgs[:, -1], steps[-1], prev_bev)
+            return self._encode(levels, image_shape, steps[-1], prev_bev)
         if prev_bev is None:
             prev_bev = self._recall(steps[-1])
-        bev_embed = self._encode(imgs[:, -1], steps[-1], prev_bev)
+        bev_embed = self._encode(levels, image_shape, steps[-1], prev_bev)
         self._kept_bev, self._kept_token = bev_embed.detach(), steps[-1].tokens[-1]
         return bev_embed
 
@@ -111,14 +113,18 @@ class BEVFormer(MVXTwoStageDetector):
         results = self.pts_bbox_head.predict(bev_embed, batch_data_samples)
         return self.add_pred_to_datasample(batch_data_samples, results, None)
 
-    def _encode(self, imgs: Tensor, step: TimeStep, prev_bev: Tensor | None) -> Tensor:
-        has_previous = torch.tensor(
-            [bool(token) for token in step.previous_tokens], device=imgs.device
-        )
+    def _encode(
+        self,
+        image_levels: list[Tensor],
+        image_shape: tuple[int, int],
+        step: TimeStep,
+        prev_bev: Tensor | None,
+    ) -> Tensor:
+        has_previous = torch.tensor([bool(token) for token in step.previous_tokens])
         return self.pts_bbox_head.encode_bev(
-            self.extract_img_feat(imgs),
+            image_levels,
             step.lidar2img,
-            tuple(imgs.shape[-2:]),
+            image_shape,
             step.can_bus,
             prev_bev,
             None if prev_bev is None else has_previous,
@@ -126,15 +132,21 @@ class BEVFormer(MVXTwoStageDetector):
 
     @without_gradient()
     def _encode_history(self, imgs: Tensor, steps: list[TimeStep]) -> Tensor | None:
-        """Map of the last of the past steps, encoded as in testing: no gradient, no dropout."""
-        prev_bev = None
+        """BEV feature of the last past step, encoded as in testing: no gradient, no dropout.
+
+        The images of all past steps (B, steps, cameras, 3, H, W) go through the backbone at once.
+        """
+        if not steps:
+            return None
         training = self.training
-        if steps and training:
-            self.eval()
+        self.eval()
+        levels = self.extract_img_feat(imgs.flatten(0, 1))
+        levels = [level.unflatten(0, imgs.shape[:2]) for level in levels]
+        prev_bev = None
         for index, step in enumerate(steps):
-            prev_bev = self._encode(imgs[:, index], step, prev_bev)
-        if steps and training:
-            self.train()
+            present = [level[:, index] for level in levels]
+            prev_bev = self._encode(present, tuple(imgs.shape[-2:]), step, prev_bev)
+        self.train(training)
         return prev_bev
 
     def _recall(self, step: TimeStep) -> Tensor | None:
@@ -183,8 +195,8 @@ class BEVFormer(MVXTwoStageDetector):
             can_bus = np.stack([frame['can_bus'] for frame in frames])
             steps.append(
                 TimeStep(
-                    lidar2img=imgs.new_tensor(lidar2img),
-                    can_bus=imgs.new_tensor(can_bus),
+                    lidar2img=torch.as_tensor(lidar2img, dtype=torch.float32),
+                    can_bus=torch.as_tensor(can_bus, dtype=torch.float32),
                     tokens=[frame['token'] for frame in frames],
                     previous_tokens=[frame['previous_token'] for frame in frames],
                 )

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ...ops.deformable_attention import SpatialShapes
 from ..attention import feed_forward
+from .geometry import FrameGeometry
 from .spatial_cross_attention import SpatialCrossAttention
 from .temporal_self_attention import TemporalSelfAttention
 
@@ -53,21 +53,13 @@ class BEVFormerEncoderLayer(nn.Module):
         query_pos: Tensor,
         previous: Tensor,
         current: Tensor,
-        bev_reference_points: Tensor,
-        bev_shape: tuple[int, int],
         image_features: Tensor,
-        image_shapes: SpatialShapes,
-        image_reference_points: Tensor,
-        visible: Tensor,
+        geometry: FrameGeometry,
     ) -> Tensor:
         """Update the BEV queries (B, H * W, C); arguments as in the two attentions."""
         temporal, spatial = self.attentions
-        query = self.norms[0](
-            temporal(query, query_pos, previous, current, bev_reference_points, bev_shape)
-        )
-        query = self.norms[1](
-            spatial(query, image_features, image_shapes, image_reference_points, visible)
-        )
+        query = self.norms[0](temporal(query, query_pos, previous, current, geometry))
+        query = self.norms[1](spatial(query, image_features, geometry))
         return self.norms[2](self.ffns[0](query))
 
 
@@ -90,31 +82,22 @@ class BEVFormerEncoder(nn.Module):
         query_pos: Tensor,
         prev_bev: Tensor | None,
         has_previous: Tensor | None,
-        bev_reference_points: Tensor,
-        bev_shape: tuple[int, int],
         image_features: Tensor,
-        image_shapes: SpatialShapes,
-        image_reference_points: Tensor,
-        visible: Tensor,
+        geometry: FrameGeometry,
     ) -> Tensor:
         """Encode one time step.
 
         Args:
             bev_queries: (B, H * W, C), row-major, row = y.
             query_pos: (B, H * W, C).
-            prev_bev: The map of the previous step, already turned into the present heading,
+            prev_bev: BEV feature of the previous step, already turned into the present heading,
                 (B, H * W, C); None when no sample has one.
             has_previous: Which samples have one, (B,) bool; None with ``prev_bev``.
-            bev_reference_points: Where to look in the previous and the current map,
-                (B, H * W, 2, 2).
-            bev_shape: Height and width of the map.
-            image_features: (B, cameras, S, C).
-            image_shapes: Height and width of each image level.
-            image_reference_points: (B, cameras, H * W, heights, 2).
-            visible: (B, cameras, H * W, heights) bool.
+            image_features: (B, cameras, S, C), all levels of a camera flattened.
+            geometry: Where the queries look.
 
         Returns:
-            BEV map (B, H * W, C).
+            BEV feature (B, H * W, C).
         """
         query = bev_queries
         for layer in self.layers:
@@ -125,18 +108,7 @@ class BEVFormerEncoder(nn.Module):
                 chosen = has_previous.view(-1, 1, 1)
                 previous = torch.where(chosen, prev_bev, query)
                 current = torch.where(chosen, bev_queries, query)
-            arguments = (
-                query,
-                query_pos,
-                previous,
-                current,
-                bev_reference_points,
-                bev_shape,
-                image_features,
-                image_shapes,
-                image_reference_points,
-                visible,
-            )
+            arguments = (query, query_pos, previous, current, image_features, geometry)
             if self.with_cp and torch.is_grad_enabled():
                 query = checkpoint(layer, *arguments, use_reentrant=False)
             else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Sequence
 
-import torch
 from mmdet.models.layers import LearnedPositionalEncoding
 from mmdet3d.structures import Det3DDataSample
 from mmengine.structures import InstanceData
@@ -141,7 +140,7 @@ class BEVFormerHead(SetPredictionHead):
                 f'the head was built with num_levels={self.num_levels}, but img_neck gives '
                 f'{len(image_levels)} levels; set num_outs of the neck or num_levels to match'
             )
-        mask = torch.zeros((1, *self.bev_shape), device=can_bus.device)
+        mask = self.bev_embedding.weight.new_zeros((1, *self.bev_shape))
         return self.transformer.encode(
             image_levels,
             lidar2img,

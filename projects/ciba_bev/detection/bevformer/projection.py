@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from ...ops.constants import constant_tensor
+
 MIN_DEPTH = 1e-5  # metres in front of the camera plane
 
 
@@ -96,7 +98,7 @@ def project_points(
     depth = projected[..., 2:3]
     height, width = image_shape
     pixels = projected[..., :2] / depth.clamp(min=MIN_DEPTH)
-    normalized = pixels / pixels.new_tensor((width, height))
+    normalized = pixels / constant_tensor((width, height), pixels.dtype, pixels.device)
     inside = ((normalized > 0) & (normalized < 1)).all(-1) & (depth[..., 0] > MIN_DEPTH)
     return normalized, inside
 
@@ -118,7 +120,7 @@ def bev_shift(can_bus: Tensor, bev_shape: tuple[int, int], cell_size: Tensor) ->
     angle = can_bus[:, 16] - torch.atan2(translation[:, 1], translation[:, 0])
     height, width = bev_shape
     moved = torch.stack((length * angle.sin(), length * angle.cos()), dim=-1)
-    return moved / (cell_size * cell_size.new_tensor((width, height)))
+    return moved / (cell_size * constant_tensor((width, height), cell_size.dtype, cell_size.device))
 
 
 def rotate_bev(bev: Tensor, degrees: Tensor, center: Sequence[float]) -> Tensor:

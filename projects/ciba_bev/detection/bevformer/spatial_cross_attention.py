@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from ...ops import deformable_attention
 from ...ops.deformable_attention import SpatialShapes
+from ...ops.pyramid import level_sizes
 from ..attention import SamplingAttention
+from .geometry import FrameGeometry
 
 
 class PillarAttention(SamplingAttention):
@@ -37,7 +38,7 @@ class PillarAttention(SamplingAttention):
         shape = (self.num_heads, self.num_maps, self.num_points)
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
         offsets = self.predict_offsets(query)
-        sizes = offsets.new_tensor([(width, height) for height, width in spatial_shapes])
+        sizes = level_sizes(spatial_shapes, query.device)
         repeats = self.num_points // reference_points.size(2)
         anchors = reference_points.repeat(1, 1, repeats, 1)[:, :, None, None]
         locations = anchors + offsets / sizes[:, None]
@@ -53,8 +54,8 @@ class SpatialCrossAttention(nn.Module):
     """Attention from BEV queries into six camera images at once (BEVFormer, Eq. 3).
 
     Each query is shown only to the cameras that see its pillar, and the answers are averaged over
-    those cameras. All samples and cameras go through one call: the visible queries of each pair
-    are packed to the front, as many as the fullest pair needs.
+    those cameras. All samples and cameras go through one call, their visible queries packed
+    (:class:`VisibleQueries`).
 
     Args:
         embed_dims: Channels.
@@ -79,48 +80,26 @@ class SpatialCrossAttention(nn.Module):
         self.output_proj = nn.Linear(embed_dims, embed_dims)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self,
-        query: Tensor,
-        image_features: Tensor,
-        spatial_shapes: SpatialShapes,
-        reference_points: Tensor,
-        visible: Tensor,
-    ) -> Tensor:
+    def forward(self, query: Tensor, image_features: Tensor, geometry: FrameGeometry) -> Tensor:
         """Update the BEV queries from the images.
 
         Args:
             query: (B, Q, C).
             image_features: (B, cameras, S, C), all levels of a camera flattened.
-            spatial_shapes: Height and width of each level.
-            reference_points: Image points of each query's pillar, (B, cameras, Q, heights, 2) as
-                (x, y) in [0, 1].
-            visible: Which of them lie inside the image, (B, cameras, Q, heights) bool.
+            geometry: Which cameras see which queries, and where.
 
         Returns:
             (B, Q, C).
         """
-        batch, num_cams, num_queries = reference_points.shape[:3]
-        pairs = batch * num_cams
-        seen = visible.any(-1).flatten(0, 1)
-        # A stable sort puts the visible queries of each (sample, camera) first, in order.
-        capacity = max(int(seen.sum(1).max()), 1)
-        chosen = seen.byte().argsort(dim=1, descending=True, stable=True)[:, :capacity]
-        valid = seen.gather(1, chosen)
-
-        pair = torch.arange(pairs, device=query.device).unsqueeze(1)
-        sample = torch.div(pair, num_cams, rounding_mode='floor')
+        visible = geometry.visible
         answers = self.deformable_attention(
-            query[sample, chosen],
+            query.flatten(0, 1)[visible.query],
             image_features.flatten(0, 1),
-            reference_points.flatten(0, 1)[pair, chosen],
-            spatial_shapes,
+            visible.image_points,
+            geometry.image_shapes,
         )
-        answers = answers * valid.unsqueeze(-1)
-
-        target = (sample * num_queries + chosen).flatten()
-        total = answers.new_zeros(batch * num_queries, answers.size(-1))
-        total = total.index_add(0, target, answers.flatten(0, 1)).view(batch, num_queries, -1)
-        cameras = seen.view(batch, num_cams, num_queries).sum(1).clamp(min=1)
-        output = self.output_proj(total / cameras.unsqueeze(-1))
+        answers = (answers * visible.filled).flatten(0, 1)
+        total = answers.new_zeros(query.size(0) * query.size(1), answers.size(-1))
+        total = total.index_add(0, visible.query.flatten(), answers).view_as(query)
+        output = self.output_proj(total / visible.num_cameras)
         return query + self.dropout(output)

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ...ops import deformable_attention
+from ...ops.pyramid import level_sizes
 from ..attention import SamplingAttention
+from .geometry import FrameGeometry
 
 NUM_MAPS = 2  # the previous BEV map and the current one
 
@@ -38,8 +40,7 @@ class TemporalSelfAttention(SamplingAttention):
         query_pos: Tensor,
         previous: Tensor,
         current: Tensor,
-        reference_points: Tensor,
-        bev_shape: tuple[int, int],
+        geometry: FrameGeometry,
     ) -> Tensor:
         """Update the BEV queries.
 
@@ -48,9 +49,7 @@ class TemporalSelfAttention(SamplingAttention):
             query_pos: Positional part of the query, (B, H * W, C).
             previous: Earlier BEV map turned into the present frame, (B, H * W, C).
             current: BEV map of the present frame, (B, H * W, C).
-            reference_points: Where each query looks in each of the two maps,
-                (B, H * W, 2 maps, 2) as (x, y) in [0, 1].
-            bev_shape: Height and width of the maps.
+            geometry: Where each query looks in the two.
 
         Returns:
             (B, H * W, C).
@@ -59,16 +58,14 @@ class TemporalSelfAttention(SamplingAttention):
         # Softmax within a map: the two readings are averaged, not weighed against each other.
         weights = self.attention_weights(seen)
         weights = weights.unflatten(-1, (self.num_heads, NUM_MAPS, self.num_points)).softmax(-1)
-        height, width = bev_shape
-        offsets = self.predict_offsets(seen)
-        locations = reference_points[:, :, None, :, None] + offsets / offsets.new_tensor(
-            (width, height)
-        )
+        bev_shapes = (geometry.bev_shape,)
+        offsets = self.predict_offsets(seen) / level_sizes(bev_shapes, query.device)
+        locations = geometry.bev_reference_points[:, :, None, :, None] + offsets
         # Both maps go through the operator as one batch of 2B.
         value = self.project_value(torch.stack((previous, current), dim=1).flatten(0, 1))
         output = deformable_attention(
             value,
-            [bev_shape],
+            bev_shapes,
             locations.permute(0, 3, 1, 2, 4, 5).flatten(0, 1).unsqueeze(3),
             weights.permute(0, 3, 1, 2, 4).flatten(0, 1).unsqueeze(3),
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..attention import MultiheadSelfAttention, initialize_transformer
 from ..decoder import DecoderLayer, RefiningDecoder
 from .encoder import BEVFormerEncoder, BEVFormerEncoderLayer
+from .geometry import FrameGeometry, pack_visible, to_device
 from .projection import bev_shift, pillar_points, project_points, rotate_bev
 
 CAN_BUS_SIZE = 18
@@ -71,10 +72,10 @@ class BEVFormerTransformer(nn.Module):
         if rotate_center is None:
             rotate_center = (-x_min / cell_x, -y_min / cell_y)
         self.rotate_center = tuple(rotate_center)
-        self.register_buffer('cell_size', torch.tensor((cell_x, cell_y)), persistent=False)
-        self.register_buffer(
-            'pillars', pillar_points(bev_shape, num_heights, point_cloud_range), persistent=False
-        )
+        # Plain tensors, which stay on the CPU, as the calibration does: see pack_visible.
+        self.cell_size = torch.tensor((cell_x, cell_y))
+        self.pillars = pillar_points(bev_shape, num_heights, point_cloud_range)
+        self.register_buffer('cells', _cell_centres(height, width), persistent=False)
         self.encoder = BEVFormerEncoder(
             [
                 BEVFormerEncoderLayer(
@@ -132,45 +133,42 @@ class BEVFormerTransformer(nn.Module):
 
         Args:
             image_levels: Image features, each (B, cameras, C, h, w).
-            lidar2img: (B, cameras, 4, 4), LiDAR-frame metres to pixels.
+            lidar2img: (B, cameras, 4, 4), LiDAR-frame metres to pixels, on the CPU.
             image_shape: Height and width of the images in pixels, padding included.
-            can_bus: (B, 18), motion relative to the previous map; see
+            can_bus: (B, 18), motion relative to the previous map, on the CPU; see
                 :mod:`ciba_bev.detection.nuscenes.can_bus`.
             bev_queries: (H * W, C).
             bev_positions: (C, H, W).
             prev_bev: The previous map, (B, H * W, C), or None.
-            has_previous: Which samples it is valid for, (B,) bool; None for all.
+            has_previous: Which samples it is valid for, (B,) bool on the CPU; None for all.
 
         Returns:
             (B, H * W, C), row-major with row = y and column = x in the LiDAR frame.
         """
-        batch = len(lidar2img)
-        dtype = bev_queries.dtype
-        queries = bev_queries + self.can_bus_mlp(can_bus.to(dtype)).unsqueeze(1)
+        batch, device = len(lidar2img), bev_queries.device
+        motion = to_device(can_bus, device)
+        queries = bev_queries + self.can_bus_mlp(motion.to(bev_queries.dtype)).unsqueeze(1)
         positions = bev_positions.flatten(1).t().expand(batch, -1, -1)
-        shift = bev_shift(can_bus.float(), self.bev_shape, self.cell_size)
+        shift = bev_shift(can_bus.float().cpu(), self.bev_shape, self.cell_size)
         if prev_bev is None:
-            # Without a previous map both readings are of the current one, at the same place.
+            # Without a previous feature both readings are of the current one, at the same place.
             shift = torch.zeros_like(shift)
         else:
             if has_previous is None:
-                has_previous = torch.ones(batch, dtype=torch.bool, device=prev_bev.device)
-            shift = shift * has_previous.unsqueeze(1)
-            prev_bev = self._turn(prev_bev, can_bus[:, YAW_CHANGE_DEGREES])
+                has_previous = torch.ones(batch, dtype=torch.bool)
+            shift = shift * has_previous.cpu().unsqueeze(1)
+            has_previous = to_device(has_previous, device)
+            prev_bev = self._turn(prev_bev, motion[:, YAW_CHANGE_DEGREES])
         image_features, image_shapes = self._flatten(image_levels)
-        points, visible = project_points(self.pillars, lidar2img, image_shape)
-        return self.encoder(
-            queries,
-            positions,
-            prev_bev,
-            has_previous,
-            self._bev_reference_points(shift),
+        points, inside = project_points(self.pillars, lidar2img.cpu(), image_shape)
+        before = self.cells + to_device(shift, device)[:, None]
+        geometry = FrameGeometry(
             self.bev_shape,
-            image_features,
+            torch.stack((before, self.cells.expand_as(before)), dim=2),
             image_shapes,
-            points,
-            visible,
+            pack_visible(points, inside, device),
         )
+        return self.encoder(queries, positions, prev_bev, has_previous, image_features, geometry)
 
     def decode(
         self, bev_embed: Tensor, query_embedding: Tensor, reg_branches: nn.ModuleList
@@ -212,15 +210,10 @@ class BEVFormerTransformer(nn.Module):
         ]
         return torch.cat(features, dim=2), shapes
 
-    def _bev_reference_points(self, shift: Tensor) -> Tensor:
-        """Where each query's place lay in the previous map and lies in the current, (B, H*W, 2, 2).
 
-        ``shift`` (B, 2) is the vehicle's motion as a fraction of the map.
-        """
-        height, width = self.bev_shape
-        y = (torch.arange(height, device=shift.device, dtype=shift.dtype) + 0.5) / height
-        x = (torch.arange(width, device=shift.device, dtype=shift.dtype) + 0.5) / width
-        grid_y, grid_x = torch.meshgrid(y, x, indexing='ij')
-        cells = torch.stack((grid_x, grid_y), dim=-1).flatten(0, 1)
-        before = cells + shift[:, None]
-        return torch.stack((before, cells.expand_as(before)), dim=2)
+def _cell_centres(height: int, width: int) -> Tensor:
+    """Centres of the BEV cells, (H * W, 2) as (x, y) in [0, 1], row-major."""
+    y = (torch.arange(height, dtype=torch.float32) + 0.5) / height
+    x = (torch.arange(width, dtype=torch.float32) + 0.5) / width
+    grid_y, grid_x = torch.meshgrid(y, x, indexing='ij')
+    return torch.stack((grid_x, grid_y), dim=-1).flatten(0, 1)
