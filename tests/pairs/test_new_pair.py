@@ -120,6 +120,17 @@ train_dataloader = dict(dataset=dict(inputs=['picture']))
     assert not (workplace / 'configs').exists()
 
 
+def test_no_config_that_is_read_is_replaced(workplace):
+    mine = Path('configs', 'ciba_pair_h4.py')
+    mine.parent.mkdir(exist_ok=True)
+    Config.fromfile(config_of(STUDENT)).dump(mine)
+    before = mine.read_text()
+    with pytest.raises(CibaError, match=r'ciba_pair_h4\.py: this file is read'):
+        new_pair(config_of(TEACHER), mine)
+    assert mine.read_text() == before
+    assert list(mine.parent.iterdir()) == [mine]
+
+
 def test_taps_are_listed_when_none_fits(workplace):
     console = Console(record=True, width=60)
     args = parse_args(
