@@ -23,6 +23,8 @@ from .constants import constant_tensor
 from .pyramid import level_starts
 
 CORNERS = 4
+# How many queries a camera sees changes from frame to frame; it must not compile a kernel anew.
+CHANGING = ['S', 'Q']
 # Contributions that a program of the deterministic path adds up at once.
 CONTRIBUTIONS = 16
 
@@ -237,7 +239,7 @@ def _offset(cell, WIDE: tl.constexpr):
     return cell
 
 
-@triton.jit
+@triton.jit(do_not_specialize=CHANGING)
 def _forward(
     value,  # (B, S, H, D)
     locations,  # (B, Q, H, L, P, 2)
@@ -281,7 +283,7 @@ def _forward(
     tl.store(output + row[:, None] * D + channel, total.to(output.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=CHANGING)
 def _backward(
     value,  # (B, S, H, D)
     locations,  # (B, Q, H, L, P, 2)
@@ -359,7 +361,7 @@ def _backward(
             tl.store(grad_locations + 2 * index + 1, slope_y.to(kind), mask=exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=CHANGING)
 def _add_contributions(
     order,  # (B * H, N) int64: contributions, those to one cell together
     shares,  # (B, H, Q, L, P, 4) float32
