@@ -209,11 +209,11 @@ class BottleneckOptimWrapper(OptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class BottleneckOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Builds the optimizer of a :class:`BottleneckTraining` with one parameter group a bottleneck.
+    """Build the optimizer of a :class:`BottleneckTraining` with one parameter group a bottleneck.
 
-    Args:
-        optim_wrapper_cfg: Config of :class:`BottleneckOptimWrapper` and, within, the optimizer.
-        paramwise_cfg: Not supported, must be None.
+    The arguments are mmengine's: ``optim_wrapper_cfg``, the config of a
+    :class:`BottleneckOptimWrapper` and, within, of the optimizer; ``paramwise_cfg`` is not
+    supported and must be None.
 
     Raises:
         CibaError: The model is no :class:`BottleneckTraining`.

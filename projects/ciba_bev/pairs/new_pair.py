@@ -22,7 +22,7 @@ from torch import nn
 from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.taps import FeatureTap, align_to_student
 from ..errors import CibaError, exit_with_message
-from ..files import write_file
+from ..files import make_folder, require_not_read, write_file
 from ..shell import shell_command
 from .config_writing import Source, differences, write_fields
 from .data import add_inputs, first_batch, read_features_only, require_same_form
@@ -73,7 +73,7 @@ class Side:
         return list(self.batch['inputs'])
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line of tools/new_pair.py.
 
     Args:
@@ -571,7 +571,7 @@ def create_pair(args: argparse.Namespace, console: Console) -> list[Path]:
     """Examine two models, print what was found, and write the configs.
 
     Args:
-        args: Arguments from :func:`parse_arguments`.
+        args: Arguments from :func:`parse_args`.
         console: Where to print.
 
     Returns:
@@ -601,7 +601,9 @@ def create_pair(args: argparse.Namespace, console: Console) -> list[Path]:
     out = Path(args.out)
     name = args.name or f'{Path(args.teacher).stem}_to_{Path(args.student).stem}'
     texts = make_configs(name, out, teacher, student, teacher_tap, student_tap)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    for file_name in texts:
+        require_not_read(out / file_name, args.teacher, args.student)
     files = []
     for file_name, text in texts.items():
         write_file(out / file_name, f'{text}\n')
@@ -656,5 +658,5 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: The words after the program's name (default: those of this process).
     """
-    args = parse_arguments(arguments)
+    args = parse_args(arguments)
     exit_with_message(lambda: create_pair(args, Console()) and None, args.traceback)
