@@ -7,8 +7,8 @@ default_hooks = dict(
     # Prints the time left with every line, in training and in testing.
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # An interrupted training goes on from its last whole epoch (tools/train.py --resume). More than
-    # one is kept because the oldest is removed before the newest is written.
+    # An interrupted training goes on from its last whole epoch (tools/train.py --resume). Other
+    # tools than this project's remove the oldest before the newest is written: keep more than one.
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )

@@ -1,6 +1,7 @@
 import builtins
 import io
 import itertools
+import logging
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 import toy_training
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from ciba_bev.engine import training
 from ciba_bev.engine.training import (
@@ -134,10 +136,15 @@ def test_a_full_disk_is_one_sentence(toy_config, capsys, monkeypatch, file):
         writes = set(mode) & set('wax')
         return opened('/dev/full' if writes and file in name else path, mode, *args, **options)
 
-    for module in (builtins, io):
-        monkeypatch.setattr(module, 'open', full)
-    with pytest.raises(SystemExit):
-        run_main(toy_config)
+    with monkeypatch.context() as context:
+        for module in (builtins, io):
+            context.setattr(module, 'open', full)
+        with pytest.raises(SystemExit):
+            run_main(toy_config)
+    # Later tests log to what mmengine has as its current logger.
+    for handler in MMLogger.get_current_instance().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.stream = opened(os.devnull, 'w')
     message = capsys.readouterr().err
     assert re.search(r'error: .*work.*cannot be written \(No space left on device\)', message)
     assert 'Traceback' not in message

@@ -13,7 +13,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -23,10 +23,15 @@ from ..files import unwritable, written_whole
 from ..finiteness import postponed_checks
 from .checkpoint_hook import KeepingCheckpointHook
 from .distributed import patient_scoring
-from .epoch_loop import ResumableEpochLoop
 from .finite_loss_hook import FiniteLossHook
 from .parent_watch import LoadingProcessStart
+from .resumable_loops import ResumableEpochLoop, ResumableIterLoop
 from .resume_checks import STEPS_KEY, describe_steps, require_same_course
+
+_RESUMABLE_LOOPS = {
+    'EpochBasedTrainLoop': ResumableEpochLoop,
+    'IterBasedTrainLoop': ResumableIterLoop,
+}
 
 
 class CheckedRunner(Runner):
@@ -167,14 +172,14 @@ class CheckedRunner(Runner):
             )
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the training loop; mmengine's loop over epochs is replaced by one that resumes."""
+        """Build the training loop; mmengine's two become loops that resume within an epoch."""
         if isinstance(loop, dict):
-            kind = loop.get('type', 'EpochBasedTrainLoop' if loop.get('by_epoch') else None)
-            if kind in ('EpochBasedTrainLoop', EpochBasedTrainLoop):
-                loop = {
-                    key: value for key, value in loop.items() if key not in ('type', 'by_epoch')
-                }
-                loop = ResumableEpochLoop(self, self._train_dataloader, **loop)
+            names = ('IterBasedTrainLoop', 'EpochBasedTrainLoop')
+            kind = loop['type'] if 'type' in loop else names[bool(loop.get('by_epoch'))]
+            kind = _RESUMABLE_LOOPS.get(getattr(kind, '__name__', kind))
+            if kind is not None:
+                options = {name: loop[name] for name in loop if name not in ('type', 'by_epoch')}
+                return kind(self, self._train_dataloader, **options)
         return super().build_train_loop(loop)
 
     @staticmethod

@@ -48,7 +48,7 @@ class KeepingCheckpointHook(CheckpointHook):
     def _current(self) -> set[str]:
         best = [getattr(self, 'best_ckpt_path', None)]
         best += getattr(self, 'best_ckpt_path_dict', {}).values()
-        return {str(path) for path in (*best, self.last_ckpt) if path}
+        return {str(path) for path in (*best, getattr(self, 'last_ckpt', None)) if path}
 
 
 class _LateRemoval:

@@ -1,11 +1,17 @@
-"""Training by epochs that can go on in the middle of one."""
+"""Training loops that go on in the middle of an epoch."""
 
 from __future__ import annotations
 
 from typing import Any, Iterable
 
-from mmengine.runner import EpochBasedTrainLoop
+import mmengine
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.utils import digit_version
+from torch import nn
 from torch.utils.data import DataLoader
+
+# From here on mmengine's own loop over iterations passes over the data it has seen.
+_MMENGINE_ADVANCES = digit_version(mmengine.__version__) >= digit_version('0.10.3')
 
 
 class ResumableEpochLoop(EpochBasedTrainLoop):
@@ -25,6 +31,17 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+
+class ResumableIterLoop(IterBasedTrainLoop):
+    """mmengine's loop over iterations, which begins with the data that follow the checkpoint's."""
+
+    def run(self) -> nn.Module:
+        """Train, without the batches that the resumed training has seen already."""
+        if not _MMENGINE_ADVANCES:
+            for _ in range(self._iter):
+                next(self.dataloader_iterator)
+        return super().run()
 
 
 def _after(loader: DataLoader, seen: int) -> Iterable[Any]:

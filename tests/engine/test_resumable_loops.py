@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 import toy_training
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop
 
-from ciba_bev.engine.epoch_loop import ResumableEpochLoop
+from ciba_bev.engine.resumable_loops import ResumableEpochLoop, ResumableIterLoop
 from ciba_bev.registry import DATASETS, MODELS
 
 BY_ITERATION = {
@@ -81,10 +83,24 @@ def test_a_loop_over_iterations_goes_on_as_well(make_runner):
     assert runner.bare_model.seen == whole.bare_model.seen[3:]
 
 
-def test_other_loops_are_left_alone(make_runner):
+@LOOPS.register_module()
+class OwnLoop(EpochBasedTrainLoop):
+    pass
+
+
+@pytest.mark.parametrize(
+    ('config', 'expected'),
+    [
+        (dict(by_epoch=True, max_epochs=1), ResumableEpochLoop),
+        (dict(type='EpochBasedTrainLoop', max_epochs=1), ResumableEpochLoop),
+        (dict(type=EpochBasedTrainLoop, max_epochs=1), ResumableEpochLoop),
+        (dict(by_epoch=False, max_iters=1), ResumableIterLoop),
+        (dict(type='IterBasedTrainLoop', max_iters=1), ResumableIterLoop),
+        (dict(type='OwnLoop', max_epochs=1), OwnLoop),
+    ],
+)
+def test_other_loops_are_left_alone(make_runner, config, expected):
     runner = make_runner()
-    loop = runner.build_train_loop({'type': 'EpochBasedTrainLoop', 'max_epochs': 1})
-    assert type(loop) is ResumableEpochLoop
-    loop = runner.build_train_loop({'type': 'IterBasedTrainLoop', 'max_iters': 1})
-    assert type(loop).__name__ == 'IterBasedTrainLoop'
+    loop = runner.build_train_loop(config)
+    assert type(loop) is expected
     assert runner.build_train_loop(loop) is loop
