@@ -59,7 +59,10 @@ def runner_with(train=None, val=None):
         name: None if data is None else SimpleNamespace(dataset=data)
         for name, data in (('train_dataloader', train), ('val_dataloader', val))
     }
-    return SimpleNamespace(val_loop=loaders['val_dataloader'], **loaders)
+    loop = SimpleNamespace(val_begin=1, max_epochs=1)
+    return SimpleNamespace(
+        cfg={}, train_loop=loop, val_loop=loaders['val_dataloader'], val_evaluator=None, **loaders
+    )
 
 
 def test_the_hook_checks_each_dataset_once(build_dataset, monkeypatch):

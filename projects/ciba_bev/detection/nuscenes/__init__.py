@@ -2,12 +2,14 @@
 
 from .can_bus import absolute_can_bus, can_bus_from_ego_pose, relative_can_bus
 from .check_data_hook import CheckDataHook, check_nuscenes_data
+from .class_balancing import CBGSDataset
 from .data_checks import DataError, DataProblem
 from .frame_dataset import NuScenesFrameDataset
 from .scene_sampler import SceneSequenceSampler
 from .sequence_dataset import NuScenesSequenceDataset
 
 __all__ = [
+    'CBGSDataset',
     'CheckDataHook',
     'DataError',
     'DataProblem',
