@@ -55,8 +55,8 @@ EXPECTED = {
     ),
     'four_numbers_a_point': (
         [
-            r'error: (.|\n)*\.bin: the points seem to have 4 numbers each, not the 5',
-            r'error: (.|\n)*it is 4, but LoadPointsFromFile in the pipeline has load_dim=5',
+            r'error: .*\.bin: the points seem to have 4 numbers each, not the 5',
+            r'error: .*infos_train\.pkl: it is 4, but LoadPointsFromFile .* has load_dim=5',
         ],
         (),
     ),

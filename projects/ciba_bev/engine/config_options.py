@@ -224,8 +224,11 @@ def _inherited(value: Any, base: Any, moved: Any) -> Any:
 
 def _base_files(path: Path) -> list[Path]:
     """The files that a config file names in ``_base_``, without those of other packages."""
+    if path.suffix != '.py':
+        return []
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_':
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(target, ast.Name) and target.id == '_base_':
             named = ast.literal_eval(node.value)
             named = [named] if isinstance(named, str) else named
             return [path.parent / name for name in named if '::' not in name]

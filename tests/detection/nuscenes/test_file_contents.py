@@ -125,6 +125,15 @@ def test_impossible_points_are_found(tmp_path, column, value, finding):
     assert finding.replace('\\', '') in problem.finding
 
 
+def test_a_wrong_format_is_said_once(tmp_path):
+    files = [lidar_file(tmp_path / f'{name}.bin', scan(4, ord(name)), 5) for name in 'abc']
+    (problem,) = content_problems(files)
+    assert problem.file == files[0].path
+    # Damaged images are each to be replaced.
+    images = [image_file(tmp_path / f'{name}.jpg', zeroed(20, 400)) for name in 'abc']
+    assert len(content_problems(images)) == 3
+
+
 def test_no_file_is_read_once_the_time_is_over(tmp_path):
     file = image_file(tmp_path / 'a.jpg', zeroed(20, 400))
     assert len(content_problems([file, file])) == 2

@@ -75,13 +75,16 @@ def check_nuscenes_data(
     needed = _needed_fields(dataset)
     local = dataset.backend_args is None
     files: dict[str, DataFile] = {}
+    sizes: dict[tuple[str, str], DataProblem] = {}
     objects = ObjectCounter(dataset)
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         missing = field_problems([info], needed, dataset.ann_file, version)
         if not missing:
             objects.add(info)
-            problems += _size_problems(dataset, info, num_cameras)
+            for problem in _size_problems(dataset, info, num_cameras):
+                # Usually all frames are alike: one of them is enough.
+                sizes.setdefault((problem.field, problem.finding), problem)
             # Our own datasets have checked them when they were built.
             if not isinstance(dataset, NuScenesFrameDataset):
                 missing = value_problems([info], needed, dataset.ann_file, categories or None)
@@ -90,6 +93,7 @@ def check_nuscenes_data(
             for file in files_of_info(info, needed):
                 # Neighbouring samples share sweeps.
                 files.setdefault(file.path, file)
+    problems += sizes.values()
     print_log(f'Checking {len(files)} files of {dataset.ann_file}.', logger='current')
     every_file = list(files.values())
     file_findings = file_problems(

@@ -77,7 +77,7 @@ def content_problems(
         max_center_offset: As for :func:`content_problem`.
 
     Returns:
-        The problems, in the files' order.
+        The problems, in the files' order. Of files with the same wrong format, the first.
     """
     deadline = time.monotonic() + max_seconds
     problems = []
@@ -85,7 +85,11 @@ def content_problems(
         if time.monotonic() > deadline:
             break
         problem = content_problem(file, max_center_offset)
-        if problem is not None:
+        # What is wrong with a format is wrong with all files; one of them is enough to say so.
+        if problem is not None and not (
+            problem.remedy in (LIDAR_REMEDY, SIZE_REMEDY)
+            and any(problem.finding == other.finding for other in problems)
+        ):
             problems.append(problem)
     return problems
 
