@@ -7,10 +7,7 @@ model = dict(
         config='configs/bevformer_r50.py', checkpoint='work_dirs/bevformer_r50/epoch_24.pth'
     )
 )
-# Of a student with history: frames in sequences, in validation in the order of the scene.
+# Of a student with history: frames in sequences.
 train_dataloader = dict(dataset=dict(type='ciba_bev.NuScenesSequenceDataset', queue_length=4))
-val_dataloader = dict(
-    sampler=dict(_delete_=True, type='ciba_bev.SceneSequenceSampler'),
-    dataset=dict(type='ciba_bev.NuScenesSequenceDataset'),
-)
+val_dataloader = dict(dataset=dict(type='ciba_bev.NuScenesSequenceDataset'))
 test_dataloader = val_dataloader

@@ -35,7 +35,10 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
-# All sizes are in one checkpoint: the epoch is the best one of the size that Table 1(b) takes.
-default_hooks = dict(
-    checkpoint=dict(interval=max_epochs, save_best='bottleneck/h16/generation', rule='less'),
-)
+# All sizes are in one checkpoint, each as it was at its own best validation.
+default_hooks = dict(checkpoint=dict(interval=max_epochs, save_best=None))
+custom_hooks = [
+    dict(type='ciba_bev.CheckInputsHook'),
+    dict(type='ciba_bev.DistillationRecordHook'),
+    dict(type='ciba_bev.BestBottleneckHook'),
+]

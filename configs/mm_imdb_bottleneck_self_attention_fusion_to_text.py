@@ -4,7 +4,12 @@ _base_ = ['mm_imdb_bottleneck_dvib_fusion_to_text.py']
 
 model = dict(
     bottleneck=dict(
-        _delete_=True, type='ciba_bev.SelfAttentionBottleneck', in_channels=64, out_channels=64
+        _delete_=True,
+        type='ciba_bev.SelfAttentionBottleneck',
+        in_channels=64,
+        out_channels=64,
+        # The features have no grid: the halves of a code attend to each other, at every size.
+        channel_groups=2,
     )
 )
 val_evaluator = dict(

@@ -9,6 +9,8 @@ voxel_size = [0.625, 0.625, 8]
 channels = 64
 
 model = dict(
+    # There are no weights of this width to start from.
+    init_cfg=None,
     data_preprocessor=dict(
         voxel_layer=dict(
             max_num_points=12,
@@ -100,7 +102,7 @@ val_evaluator = dict(data_root=data_root, ann_file=data_root + 'nuscenes_infos_v
 test_evaluator = val_evaluator
 
 max_epochs = 8
-optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.99)))
+optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.99)), paramwise_cfg=None)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=100, by_epoch=False),
     dict(

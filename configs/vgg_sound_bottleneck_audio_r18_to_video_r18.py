@@ -46,7 +46,10 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
-# All sizes are in one checkpoint: the epoch is the best one of the size that Table 3 takes.
-default_hooks = dict(
-    checkpoint=dict(interval=5, save_best='bottleneck/h16/generation', rule='less'),
-)
+# All sizes are in one checkpoint, each as it was at its own best validation.
+default_hooks = dict(checkpoint=dict(interval=5, save_best=None))
+custom_hooks = [
+    dict(type='ciba_bev.CheckInputsHook'),
+    dict(type='ciba_bev.DistillationRecordHook'),
+    dict(type='ciba_bev.BestBottleneckHook'),
+]

@@ -1,4 +1,4 @@
-"""Makes the info files that the nuScenes datasets read (see data/README.md).
+"""Make the info files that the nuScenes datasets read (see data/README.md).
 
 Examples:
     python tools/create_data.py --root-path data/nuscenes --version v1.0-trainval
@@ -19,7 +19,7 @@ from ciba_bev.errors import CibaError
 
 
 def parse_args() -> argparse.Namespace:
-    """Reads the command line.
+    """Read the command line.
 
     Returns:
         The arguments.
@@ -45,6 +45,11 @@ def parse_args() -> argparse.Namespace:
         'optional)',
     )
     parser.add_argument(
+        '--replace',
+        action='store_true',
+        help='replace info files of these names that are of another version or format',
+    )
+    parser.add_argument(
         '--annotate-only',
         action='store_true',
         help="complete the info files that mmdet3d's own create_data.py has written",
@@ -53,7 +58,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Makes or completes the info files."""
+    """Make or complete the info files."""
     args = parse_args()
     shared = {
         'root_path': args.root_path,
@@ -66,9 +71,9 @@ def main() -> None:
         if args.annotate_only:
             annotate_info_files(**shared)
         else:
-            create_info_files(max_sweeps=args.max_sweeps, **shared)
+            create_info_files(max_sweeps=args.max_sweeps, replace=args.replace, **shared)
     except CibaError as error:
-        sys.exit(f'Error: {error}')
+        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ launch() {
         threads=$(($(nproc) / processes))
         export OMP_NUM_THREADS=$((threads > 0 ? threads : 1))
     fi
-    exec "$python" -m torch.distributed.run --nnodes "$nodes" --node_rank "${NODE_RANK:-0}" \
+    exec "$python" "$root/tools/launch.py" --nnodes "$nodes" --node_rank "${NODE_RANK:-0}" \
         --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "$port" \
         --nproc_per_node "$processes" "$root/tools/$script" "$@" --launcher pytorch
 }

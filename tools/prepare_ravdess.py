@@ -12,7 +12,13 @@ import argparse
 import os
 import sys
 
-from ciba_bev.classification.ravdess.preparation import BROKEN_FILE, prepare_ravdess
+from ciba_bev.classification.ravdess.dataset import IMAGE_SIZE
+from ciba_bev.classification.ravdess.preparation import (
+    BROKEN_FILE,
+    FRAMES,
+    RATE,
+    prepare_ravdess,
+)
 from ciba_bev.errors import CibaError
 
 
@@ -37,11 +43,17 @@ def parse_args() -> argparse.Namespace:
         type=int,
         nargs=2,
         metavar=('ROWS', 'COLUMNS'),
-        default=(112, 224),
-        help='size of the frames (%(default)s)',
+        default=IMAGE_SIZE,
+        help='size of the images; image_size of the config must be the same (%(default)s)',
     )
     parser.add_argument(
-        '--seconds', type=float, default=4.0, help='length of the sound (%(default)s)'
+        '--frames',
+        type=int,
+        default=FRAMES,
+        help='length of the sound, in steps of 512 samples (%(default)s)',
+    )
+    parser.add_argument(
+        '--rate', type=int, default=RATE, help='samples a second of the sound (%(default)s)'
     )
     parser.add_argument(
         '--workers', type=int, default=os.cpu_count() or 1, help='processes (%(default)s)'
@@ -58,7 +70,8 @@ def main() -> None:
             args.out,
             split=args.split,
             image_size=args.image_size,
-            seconds=args.seconds,
+            frames=args.frames,
+            rate=args.rate,
             seed=args.seed,
             workers=args.workers,
         )

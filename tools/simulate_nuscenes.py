@@ -81,6 +81,14 @@ def parse_args() -> argparse.Namespace:
         help='LiDAR sweeps between two key frames; nuScenes has 9 (%(default)s)',
     )
     parser.add_argument(
+        '--visibility',
+        type=float,
+        default=defaults.visibility,
+        metavar='METRES',
+        help='meteorological visibility of the cameras in fog; the LiDAR sees through it '
+        '(%(default)s: no fog)',
+    )
+    parser.add_argument(
         '--can-bus', action='store_true', help="also write the CAN bus expansion's poses"
     )
     parser.add_argument(
@@ -110,6 +118,7 @@ def main() -> None:
             lidar_azimuth_steps=args.lidar_azimuth_steps,
             lidar_range=args.lidar_range,
             sweeps_per_keyframe=args.sweeps_per_keyframe,
+            visibility=args.visibility,
             can_bus=args.can_bus,
             version=args.version,
         )

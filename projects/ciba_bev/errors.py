@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -9,6 +10,7 @@ import time
 from typing import Callable
 
 TRACEBACK_VARIABLE = 'CIBA_TRACEBACK'
+LAUNCHER_VARIABLE = 'CIBA_LAUNCHER'  # set by tools/launch.py for the processes it starts
 _HEAD_START = 3.0  # seconds
 
 # A data-loading process hands its error over as text: a preamble, a trace, then the message.
@@ -25,6 +27,10 @@ class ConfigError(CibaError, ValueError):
     """An argument or a config field has a value that is not allowed."""
 
 
+class SharedError(CibaError):
+    """An error that every process of a run raises at once, so that one of them tells it."""
+
+
 def message_of(error: BaseException) -> str:
     """Return an error's message without the trace that a data-loading process puts before it.
 
@@ -36,18 +42,17 @@ def message_of(error: BaseException) -> str:
     return (handed_over.group('message') if handed_over else message).rstrip()
 
 
-def report(error: CibaError) -> None:
+def report(error: CibaError, rank: int | None = None) -> None:
     """Print an error's message to the standard error stream.
 
     Args:
-        error: The error. With several processes the message names this one's rank.
+        error: The error.
+        rank: The process that met it, if it is one of several and the others did not.
     """
     from rich.console import Console
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    rank = os.environ.get('RANK')
-    place = f' (process {rank})' if rank is not None else ''
-    console.print(f'[bold red]error{place}:[/] ', end='')
+    console.print(f'[bold red]error{"" if rank is None else f" (process {rank})"}:[/] ', end='')
     console.print(message_of(error), markup=False)
 
 
@@ -64,16 +69,52 @@ def exit_with_message(command: Callable[[], None], show_traceback: bool = False)
     except CibaError as error:
         if show_traceback or os.environ.get(TRACEBACK_VARIABLE):
             raise
-        if _is_follower():
+        shared = _is_everybodys(error)
+        if shared and not _is_first_of_machine():
             # The launcher ends all processes when one fails: let the one that speaks be first.
             time.sleep(_HEAD_START)
+        elif os.environ.get(LAUNCHER_VARIABLE) and os.environ.get('TORCHELASTIC_ERROR_FILE'):
+            _hand_over((SharedError if shared else CibaError)(message_of(error)))
         else:
-            report(error)
-        sys.exit(1)
+            report(error, None if shared or 'RANK' not in os.environ else launched_rank())
+        _leave()
 
 
-def _is_follower() -> bool:
-    """Whether another process meets the same error: no process has begun its own part yet."""
+def _hand_over(error: CibaError) -> None:
+    """Leave an error for the launcher, which tells it when everything else has been said."""
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+    get_error_handler().record_exception(error)
+
+
+def launched_rank() -> int:
+    """Return this process's rank as its launcher states it, before any process has joined."""
+    for variable in ('RANK', 'OMPI_COMM_WORLD_RANK', 'SLURM_PROCID'):
+        if os.environ.get(variable):
+            return int(os.environ[variable])
+    return 0
+
+
+def _is_everybodys(error: CibaError) -> bool:
+    """Whether other processes meet the same error: no process has begun its own part yet."""
     import torch.distributed
 
-    return os.environ.get('RANK', '0') != '0' and not torch.distributed.is_initialized()
+    return isinstance(error, SharedError) or not torch.distributed.is_initialized()
+
+
+def _is_first_of_machine() -> bool:
+    variables = ('LOCAL_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'SLURM_LOCALID')
+    return all(os.environ.get(variable, '0') == '0' for variable in variables)
+
+
+def _leave() -> None:
+    """Exit with status 1, without waiting for processes that wait for this one."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        # An ordinary exit takes leave of the group and of the device, which may never answer.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.exit(1)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
-from contextlib import contextmanager
+import re
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
 from .errors import CibaError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# How `torch.save` and h5py say that they could not write, in a RuntimeError.
+_LIBRARY_WRITER = re.compile(
+    r'inline_container|PytorchStreamWriter|write\(\): fd|Parent directory|unable to extend file'
+)
 
 
 @contextmanager
@@ -33,10 +44,38 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        # A folder that cannot be written to must not hide the first error behind a second one.
+        with suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError) and _is_about(error, partial):
             raise unwritable(path, error) from error
+        if isinstance(error, RuntimeError) and _LIBRARY_WRITER.search(str(error)):
+            raise unwritable(path, 'not all of it could be written') from error
         raise
+
+
+def _is_about(error: OSError, partial: Path) -> bool:
+    """Whether an error concerns the file that is written, not one that is read meanwhile."""
+    return error.filename is None or Path(error.filename) in (partial, *partial.parents)
+
+
+@contextmanager
+def full_disk_explained(folder: str | os.PathLike) -> Iterator[None]:
+    """Turn what a full or read-only disk raises within the context into one sentence.
+
+    Args:
+        folder: Where files are written whose paths the error does not tell.
+
+    Raises:
+        CibaError: A disk is full or read-only; names the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        place = error.filename or f'{folder} (or {tempfile.gettempdir()}, for temporary files)'
+        raise unwritable(place, error) from error
 
 
 def write_file(path: str | os.PathLike, content: str | bytes) -> None:
@@ -54,14 +93,116 @@ def write_file(path: str | os.PathLike, content: str | bytes) -> None:
         partial.write_bytes(data)
 
 
-def unwritable(path: str | os.PathLike, error: OSError) -> CibaError:
+@contextmanager
+def scratch_folder(parent: str | os.PathLike, prefix: str) -> Iterator[Path]:
+    """Make a folder for intermediate files, and remove it at the end.
+
+    Those of earlier processes that were killed are removed too; a lock tells them from those that
+    are in use.
+
+    Args:
+        parent: Where it is made, on the disk that the results go to.
+        prefix: Start of its name, which nothing else there has.
+
+    Yields:
+        The folder.
+
+    Raises:
+        CibaError: A file in it cannot be written; names ``parent``.
+    """
+    for abandoned in Path(parent).glob(f'{prefix}*'):
+        with suppress(OSError), _locked(abandoned):
+            shutil.rmtree(abandoned)
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with _locked(folder):
+            yield folder
+    except OSError as error:
+        where = Path(error.filename or parent)
+        if where == Path(parent) or folder in (where, *where.parents):
+            raise unwritable(parent, error) from error
+        raise
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which the system takes from a process that is killed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_partials(folder: str | os.PathLike) -> None:
+    """Remove what killed processes have left of the files they were writing.
+
+    Args:
+        folder: A folder that no other process is writing to.
+    """
+    for partial in Path(folder).glob('.*.partial'):
+        partial.unlink(missing_ok=True)
+
+
+def make_folder(path: str | os.PathLike) -> None:
+    """Make a folder and the folders above it, those that are missing.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        CibaError: It cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: str | os.PathLike, cause: OSError | str) -> CibaError:
     """Return the error that names a file that cannot be written and the cause.
 
     Args:
-        path: The file.
-        error: What the operating system said.
+        path: The file or folder.
+        cause: What the operating system said.
     """
+    if isinstance(cause, OSError):
+        text = cause.strerror or str(cause)
+        # What h5py makes of the system's words is long.
+        cause = os.strerror(cause.errno) if '\n' in text and cause.errno else text
+    for part in (Path(path), *Path(path).parents):
+        if part.is_symlink() and not part.exists():
+            cause = f'{part} is a link to {os.readlink(part)}, which does not exist'
     return CibaError(
-        f'{path}: cannot be written ({error.strerror or error}). Free some space or choose '
-        'another folder.'
+        f'{path}: cannot be written ({cause}). Free some space or choose another folder.'
     )
+
+
+def require_not_read(path: str | os.PathLike, *sources: str | os.PathLike | None) -> None:
+    """Refuse to write over a file that is read, so that no tool replaces its own input.
+
+    Args:
+        path: The file to write.
+        *sources: Files that are read; None is left out. Links and other spellings of a path are
+            told.
+
+    Raises:
+        CibaError: ``path`` is one of them.
+    """
+    target = Path(path)
+    for source in filter(None, sources):
+        try:
+            same = target.samefile(source)
+        except OSError:
+            # One of them does not exist.
+            same = False
+        if same:
+            raise CibaError(
+                f'{target}: this file is read, and writing would replace it. Choose another name '
+                'for the output.'
+            )

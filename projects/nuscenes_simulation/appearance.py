@@ -49,6 +49,7 @@ class Daylight(NamedTuple):
         horizon: (3,) RGB of the sky at the horizon, which distant things fade into.
         cloudiness: 0 for a clear sky, 1 for an overcast one.
         haze_distance: Metres after which about two thirds of a colour has faded.
+        fog_extinction: Extinction coefficient of a layer of fog on the ground, 1/m; 0 without fog.
         texture_seed: Offset of the noise textures.
     """
 
@@ -59,7 +60,25 @@ class Daylight(NamedTuple):
     horizon: np.ndarray
     cloudiness: float
     haze_distance: float
+    fog_extinction: float
     texture_seed: int
+
+
+def add_fog(light: Daylight, visibility: float) -> Daylight:
+    """Fill the air with fog.
+
+    Every colour fades to the airlight with the distance its ray has travelled in the fog
+    (Koschmieder's law), for all cameras alike.
+
+    Args:
+        light: Light and air of a scene.
+        visibility: Meteorological optical range, metres: where 5 % of a contrast is left (WMO).
+            Infinity for no fog.
+
+    Returns:
+        Light and air with the fog.
+    """
+    return light._replace(fog_extinction=-math.log(0.05) / visibility)
 
 
 class GroundShadows(NamedTuple):
@@ -79,6 +98,8 @@ class GroundShadows(NamedTuple):
 
 
 _HORIZON_DISTANCE = 900.0
+# Thickness of a layer of fog, metres: dense fog hides the sky, light fog only its lower part.
+_FOG_HEIGHT = 100.0
 _SKYLINE_TOP = 0.09
 
 
@@ -463,6 +484,14 @@ def _shade_ground(
 
 
 @inlined
+def _fade(light: Daylight, optical_depth: float, colour: np.ndarray) -> None:
+    """Fade a colour to that of the horizon, which is the airlight."""
+    faded = 1.0 - math.exp(-optical_depth)
+    for channel in range(3):
+        colour[channel] += faded * (light.horizon[channel] - colour[channel])
+
+
+@inlined
 def _shade_ray(
     solids: Primitives,
     index: int,
@@ -482,6 +511,9 @@ def _shade_ray(
         t, kind, along, across = intersect_ground(road, origin, direction)
         if t * length > _HORIZON_DISTANCE:
             _sky_colour(direction, light, colour)
+            if light.fog_extinction > 0.0:
+                rise = max(direction[2] / length, 1e-6)
+                _fade(light, light.fog_extinction * _FOG_HEIGHT / rise, colour)
             return np.inf
         _shade_ground(
             t,
@@ -496,9 +528,8 @@ def _shade_ray(
             t * length,
             colour,
         )
-    faded = 1.0 - math.exp(-t * length / light.haze_distance)
-    for channel in range(3):
-        colour[channel] += faded * (light.horizon[channel] - colour[channel])
+    distance = t * length
+    _fade(light, distance / light.haze_distance + light.fog_extinction * distance, colour)
     return t
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
 import shutil
 import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Iterator
 
 import cv2
@@ -42,8 +46,9 @@ def simulate_nuscenes(
     """Simulate scenes and write them as a nuScenes data set.
 
     Everything is written to a temporary folder beside `output_dir` and moved there at the end,
-    so a run that is interrupted leaves nothing under the final name.  The files depend on the
-    other arguments, not on `workers`.
+    so a run that is interrupted leaves nothing under the final name.  What a run that was killed
+    has left beside it is removed by the next one.  The files depend on the other arguments, not on
+    `workers`.
 
     Args:
         output_dir: Data root to create; it must not exist or be empty.
@@ -57,7 +62,8 @@ def simulate_nuscenes(
         The data root.
 
     Raises:
-        SimulationError: If the folder is in use or cannot be written to, or an argument is invalid.
+        SimulationError: If the folder is in use or cannot be written to, an argument is invalid,
+            or a worker died.
     """
     settings = settings or SimulationSettings()
     if seed < 0:
@@ -123,21 +129,44 @@ def _check_disk_space(root: pathlib.Path, scene_count: int, settings: Simulation
 @contextlib.contextmanager
 def _temporary_root(root: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yield a temporary folder that becomes `root` on success and is removed on failure."""
+    prefix = f'.{root.name}.simulating-'
+    temporary = None
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
+        _remove_abandoned(root.parent, prefix)
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
+        with _lock(temporary):
+            yield temporary
+            temporary.chmod(0o755)
+            if root.exists():
+                root.rmdir()
+            os.replace(temporary, root)
     except OSError as error:
-        raise SimulationError(f'cannot write to {root.parent}: {error.strerror}') from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if root.exists():
-            root.rmdir()
-        os.replace(temporary, root)
-    except OSError as error:
-        raise SimulationError(f'writing {root} failed: {error}') from error
+        cause = error.strerror or error
+        raise SimulationError(
+            f'{root}: cannot be written ({cause}); free some space or choose another folder'
+        ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+    """Hold a folder's lock, which the system takes from a process that is killed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(parent: pathlib.Path, prefix: str) -> None:
+    """Remove the temporary folders of runs that were killed, and of no others."""
+    for folder in parent.glob(f'{prefix}*'):
+        with contextlib.suppress(OSError), _lock(folder):
+            shutil.rmtree(folder)
 
 
 def _make_folders(root: pathlib.Path, settings: SimulationSettings) -> None:
@@ -156,6 +185,17 @@ def _record_part(
     """Record some key frames of a scene; runs in a worker."""
     scene = build_scene(name, seed, _duration(settings))
     return name, [record_frame(scene, settings, index, root) for index in indices]
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone, even killed; its siblings hold its queue open."""
+    sentinel = multiprocessing.parent_process().sentinel
+
+    def watch() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -205,13 +245,19 @@ def _record_scenes(
         else:
             methods = multiprocessing.get_all_start_methods()
             context = multiprocessing.get_context('fork' if 'fork' in methods else 'spawn')
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
+            pool = stack.enter_context(ProcessPoolExecutor(workers, context, _end_with_parent))
             futures = [
                 pool.submit(_record_part, name, seed, settings, indices, root)
                 for name, indices in tasks
             ]
             results = (future.result() for future in futures)
-        for name, frames in results:
-            recordings[name].extend(frames)
-            progress.advance(bar, len(frames))
+        try:
+            for name, frames in results:
+                recordings[name].extend(frames)
+                progress.advance(bar, len(frames))
+        except BrokenProcessPool as error:
+            raise SimulationError(
+                'a process that records frames died, perhaps because memory ran out; choose fewer '
+                'workers'
+            ) from error
     return recordings

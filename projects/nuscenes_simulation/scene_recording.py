@@ -6,11 +6,12 @@ import dataclasses
 import functools
 import pathlib
 import zlib
+from typing import Sequence
 
 import cv2
 import numpy as np
 
-from .appearance import Daylight
+from .appearance import Daylight, add_fog
 from .nuscenes_tables import (
     CATEGORY_OF_CLASS,
     Record,
@@ -269,7 +270,8 @@ def _record_cameras(
     root: pathlib.Path,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write all images; return visible and covered pixels of each object, summed over them."""
-    shadows = ground_shadows(world.solids, ego[0], scene.light.sun_direction)
+    world = dataclasses.replace(world, light=add_fog(world.light, settings.visibility))
+    shadows = ground_shadows(world.solids, ego[0], world.light.sun_direction)
     visible = np.zeros(len(scene.objects))
     covered = np.zeros(len(scene.objects))
     image_size = (settings.image_width, settings.image_height)
@@ -288,9 +290,7 @@ def _record_cameras(
         visible += recording.visible
         covered += recording.covered
         path = root / record_filename(scene, camera.channel, timestamp, True)
-        cv2.imwrite(
-            str(path), recording.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        )
+        _write_image(path, recording.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return visible, covered
 
 
@@ -481,4 +481,10 @@ def _write_map_mask(road: Road, path: pathlib.Path) -> None:
         quad = np.concatenate([edges[0][first : first + 2], edges[1][first : first + 2][::-1]])
         quad[:, 1] = size - quad[:, 1]
         cv2.fillConvexPoly(mask, np.round(quad).astype(np.int32), 255)
-    cv2.imwrite(str(path), mask)
+    _write_image(path, mask)
+
+
+def _write_image(path: pathlib.Path, image: np.ndarray, options: Sequence[int] = ()) -> None:
+    """Write an image; unlike OpenCV's own writing, raise what the disk says."""
+    _, encoded = cv2.imencode(path.suffix, image, options)
+    path.write_bytes(encoded.tobytes())

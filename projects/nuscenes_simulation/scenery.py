@@ -137,6 +137,7 @@ def random_daylight(generator: np.random.Generator) -> Daylight:
         horizon=(1 - cloudiness) * clear_horizon + cloudiness * grey_horizon,
         cloudiness=float(cloudiness),
         haze_distance=float(generator.uniform(180, 420)),
+        fog_extinction=0.0,
         texture_seed=int(generator.integers(1, 1_000_000)),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from .errors import SimulationError
 from .sensor_rig import LIDAR_MAX_RANGE
@@ -37,6 +38,8 @@ class SimulationSettings:
         lidar_range: How far the LiDAR sees, metres. Objects without a single point do not count in
             nuScenes' evaluation, so this is also how far the world matters.
         sweeps_per_keyframe: LiDAR sweeps without annotations before each key frame.
+        visibility: Meteorological optical range of the cameras in fog, metres; infinite without
+            fog. The LiDAR sees through it.
         can_bus: Whether to write the CAN bus expansion's pose messages.
         version: Name of the table folder.
 
@@ -52,6 +55,7 @@ class SimulationSettings:
     lidar_azimuth_steps: int = 900
     lidar_range: float = 40.0
     sweeps_per_keyframe: int = 0
+    visibility: float = math.inf
     can_bus: bool = False
     version: str = 'v1.0-mini'
 
@@ -66,6 +70,7 @@ class SimulationSettings:
             'lidar_azimuth_steps': (8, 8192),
             'lidar_range': (5, LIDAR_MAX_RANGE),
             'sweeps_per_keyframe': (0, 9),
+            'visibility': (5, math.inf),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)

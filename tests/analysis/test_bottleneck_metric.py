@@ -1,12 +1,15 @@
 """Validation of Algorithm 1 against numbers computed from whole arrays."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from ciba_bev.analysis import BottleneckMetric
+from ciba_bev.analysis import BottleneckMetric, bottleneck_metric
 from ciba_bev.distillation.bottlenecks import BottleneckTerms
 
 GRID = (5, 4)
@@ -117,3 +120,71 @@ def test_one_size_suggests_nothing(samples):
     metric = BottleneckMetric()
     metric.process(None, [{key: s[key] for key in ('teacher', 'student', 'h2')} for s in samples])
     assert 'bottleneck/suggested_size' not in metric.evaluate(len(samples))
+
+
+PROCESS = """
+import json, torch
+from mmengine.dist import get_dist_info
+from ciba_bev.analysis import BottleneckMetric
+from ciba_bev.distillation.bottlenecks import BottleneckTerms
+torch.distributed.init_process_group('gloo')
+rank, world_size = get_dist_info()
+metric = BottleneckMetric()
+for samples in (2, 5):
+    for index in range(samples * rank // world_size, samples * (rank + 1) // world_size):
+        generator = torch.Generator().manual_seed(index)
+        student, noise = (torch.randn(1, 6, 5, 4, generator=generator) for _ in range(2))
+        terms = {}
+        for name, scale in (('h2', 0.5), ('h4', 0.1)):
+            error = (scale * noise).square().sum(1).mean()
+            terms[name] = BottleneckTerms(error, 2 * error, student + scale * noise)
+        metric.process(None, [{'teacher': noise, 'student': student, **terms}])
+    metrics = metric.evaluate(samples)
+    if rank == 0:
+        print('METRICS', json.dumps(metrics))
+torch.distributed.destroy_process_group()
+"""
+
+
+def measured_by(processes, folder):
+    """The metrics of two and of five samples, and all that was printed."""
+    (folder / 'process.py').write_text(PROCESS)
+    command = ['torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
+    ended = subprocess.run(
+        [sys.executable, '-m', *command, 'process.py'],
+        cwd=folder,
+        env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    lines = [line for line in ended.stdout.splitlines() if line.startswith('METRICS')]
+    return [json.loads(line[len('METRICS') :]) for line in lines], ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_changes_nothing(tmp_path):
+    """Of three processes and two samples one has none."""
+    alone, _ = measured_by(1, tmp_path)
+    assert len(alone) == 2
+    for processes in (2, 3):
+        together, output = measured_by(processes, tmp_path)
+        assert [list(found) for found in together] == [list(found) for found in alone]
+        for found, expected in zip(together, alone):
+            assert found == pytest.approx(expected, rel=1e-12)
+        assert 'round_up' not in output
+
+
+def test_samples_that_count_twice_are_told(samples, monkeypatch):
+    lines = []
+    monkeypatch.setattr(bottleneck_metric, 'print_log', lambda text, **_: lines.append(text))
+    metric = BottleneckMetric()
+    metric.process(None, samples)
+    metric.evaluate(len(samples))
+    assert lines == []
+    metric.process(None, [*samples, samples[0]])
+    metric.evaluate(len(samples))
+    assert len(lines) == 1
+    assert '7 samples' in lines[0]
+    assert 'round_up=False' in lines[0]

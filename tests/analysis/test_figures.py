@@ -83,7 +83,7 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path):
         raise OSError('disk full')
 
     figure.savefig = fail
-    with pytest.raises(OSError, match='disk full'):
+    with pytest.raises(CibaError, match=r'spectra\.png: cannot be written \(disk full\)'):
         save_figure(figure, tmp_path / 'spectra')
     assert png.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 2

@@ -673,6 +673,18 @@ def test_the_tool_checks_against_a_config_and_says_what_it_did(tmp_path, capsys)
     assert not out.exists()
 
 
+def test_nothing_that_is_read_is_replaced(tmp_path):
+    published, small = bevformer('bevformer_tiny')
+    config = tmp_path / 'small.py'
+    Config(dict(model=small, default_scope='mmdet3d')).dump(str(config))
+    source = save(tmp_path / 'published.pth', published, **OLD_META)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for destination in before:
+        with pytest.raises(CibaError, match=f'{destination}: this file is read'):
+            convert_checkpoint(source, str(destination), 'bevformer', config=str(config))
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
 def test_the_tool_refuses_in_one_message(tmp_path):
     source = save(tmp_path / 'resnet50.pth', WRONG['an image classifier'])
     command = [sys.executable, 'tools/convert_checkpoint.py', source, str(tmp_path / 'new.pth')]

@@ -18,6 +18,7 @@ from ciba_bev.classification.mm_imdb import MMIMDBDataset, MMIMDBFusionNetwork, 
 from ciba_bev.classification.mm_imdb.networks import Maxout
 from ciba_bev.classification.mm_imdb.stand_in import count_rows, write_stand_in
 from ciba_bev.errors import CibaError
+from ciba_bev.registry import MODELS
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROWS = 120
@@ -37,6 +38,80 @@ def test_maxout_as_it_is_defined():
         for unit in range(4):
             pieces = [weight[2 * unit + k] @ x[sample] + bias[2 * unit + k] for k in range(2)]
             assert layer(x)[sample, unit].item() == pytest.approx(max(pieces).item(), rel=1e-5)
+
+
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize('channels_in', [300, 4096])
+def test_the_encoder_is_the_public_maxout_network(channels_in):
+    """BN on the input, then twice (Maxout, BN, Dropout 0.3), written out; 64 wide."""
+    torch.manual_seed(0)
+    network = MMIMDBNetwork('text', channels_in).eval()
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                for value in (module.running_mean, module.running_var, module.weight, module.bias):
+                    value.uniform_(0.5, 1.5)
+    # A maxout layer's pieces of one output are next to each other.
+    input_norm, first, norm, dropout, second, last_norm = network.feature.layers
+
+    def maxout(layer, x):
+        return (x @ layer.linear.weight.T + layer.linear.bias).view(len(x), 64, 2).max(2).values
+
+    def normalise(layer, x, eps):
+        scale = layer.weight / (layer.running_var + eps).sqrt()
+        return (x - layer.running_mean) * scale + layer.bias
+
+    x = torch.randn(5, channels_in)
+    hidden = normalise(norm, maxout(first, normalise(input_norm, x, 1e-4)), 1e-5)
+    feature = normalise(last_norm, maxout(second, hidden), 1e-5)
+    torch.testing.assert_close(network.feature(x), feature)
+    head = network.head
+    logits = torch.relu(feature @ head[0].weight.T + head[0].bias) @ head[2].weight.T + head[2].bias
+    torch.testing.assert_close(network(text=x), logits)
+    assert dropout.p == network.dropout.p == 0.3
+    linear = (channels_in + 1) * 128 + 65 * 128 + 65 * 64 + 65 * 23
+    assert parameters(network) == linear + 2 * (channels_in + 64 + 64)
+
+
+@pytest.mark.parametrize('network', [MMIMDBNetwork('image', 4096), MMIMDBFusionNetwork()])
+def test_dropout_leaves_input_and_feature_alone(network):
+    """All that is dropped is half way through an encoder and behind it."""
+    network.train()
+    sizes, dropped = [], []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.register_forward_hook(lambda _, inputs, output: sizes.append(output.shape[1]))
+    network.feature.register_forward_hook(lambda *call: dropped.append((call[2] == 0).any()))
+    network(image=torch.randn(64, 4096), text=torch.randn(64, 300))
+    assert sizes == ([64, 64] if isinstance(network, MMIMDBNetwork) else [64, 64, 128])
+    assert dropped == [False]
+
+
+def test_a_feature_of_one_modality_is_normalised():
+    network = MMIMDBNetwork('text', 300).train()
+    feature = network.feature(3 + 5 * torch.randn(256, 300))
+    torch.testing.assert_close(feature.mean(0), torch.zeros(64), rtol=0, atol=1e-5)
+    torch.testing.assert_close(feature.std(0, unbiased=False), torch.ones(64), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize('teacher', ['image', 'fusion'])
+def test_every_size_attends(teacher):
+    """With other queries and keys each code is another one: there is more than one token."""
+    path = PROJECT / 'configs' / f'mm_imdb_bottleneck_self_attention_{teacher}_to_text.py'
+    model = Config.fromfile(path, import_custom_modules=False).model
+    assert model.bottleneck_sizes == [2, 4, 8, 16, 32, 64]
+    for size in model.bottleneck_sizes:
+        torch.manual_seed(0)
+        bottleneck = MODELS.build(dict(model.bottleneck, bottleneck_size=size))
+        feature = torch.randn(8, 64)
+        before = bottleneck.encode(feature)
+        with torch.no_grad():
+            rows = bottleneck.attention.query_key_value.weight
+            rows[: 2 * len(rows) // 3].normal_(0, 3)
+        assert (bottleneck.encode(feature) - before).abs().max() > 1e-3, size
 
 
 def test_networks_have_a_feature_of_64():

@@ -36,7 +36,7 @@ def good_rows():
 
 
 def read(root, **arguments):
-    return RavdessDataset(str(root), 'data_file/spa_dl.csv', image_size=None, **arguments)
+    return RavdessDataset(str(root), 'data_file/spa_dl.csv', image_size=(8, 12), **arguments)
 
 
 def test_values_are_those_of_the_files_normalised(root):
@@ -70,10 +70,30 @@ def test_a_loader_stacks_batches_of_the_inputs_asked_for(root):
     assert batch['names'] == CLIPS
 
 
-def test_images_are_resized(root):
+def test_images_are_taken_as_they_are_or_resized_if_so_wanted(root):
     write_rows(root, *good_rows())
-    dataset = RavdessDataset(str(root), 'data_file/spa_dl.csv', image_size=(4, 6))
+    message = (
+        r'spa_dl\.csv, row 1: .*\.png has 8 x 12 pixels, and image_size of the data set is '
+        r'256 x 512\. .* image_size to \[8, 12\] .*resize_images=True'
+    )
+    with pytest.raises(CibaError, match=message):
+        RavdessDataset(str(root), 'data_file/spa_dl.csv')
+    # Networks that do not see images do not mind.
+    RavdessDataset(str(root), 'data_file/spa_dl.csv', inputs=['audio'])
+    dataset = RavdessDataset(
+        str(root), 'data_file/spa_dl.csv', image_size=(4, 6), resize_images=True
+    )
     assert dataset[0]['inputs']['image'].shape == (3, 4, 6)
+    expected = Image.open(root / 'vid_features' / f'{CLIPS[0]}.png').resize((6, 4), Image.BILINEAR)
+    red = (np.asarray(expected)[..., 0] / 255 - 0.485) / 0.229
+    np.testing.assert_allclose(dataset[0]['inputs']['image'][0], red, atol=1e-5)
+
+
+def test_one_image_of_another_size_is_found_at_the_start(root):
+    write_rows(root, *good_rows())
+    Image.new('RGB', (12, 9)).save(root / 'vid_features' / f'{CLIPS[2]}.png')
+    with pytest.raises(CibaError, match=r'row 3: .*\.png has 9 x 12 pixels'):
+        read(root)
 
 
 @pytest.mark.parametrize(
@@ -119,18 +139,23 @@ def test_unknown_inputs(root):
     ('content', 'message'),
     [
         (np.zeros((2, 3, 4)), 'of shape'),
-        (np.full((6, 9), np.nan), 'NaN'),
         (np.zeros((6, 8)), r'has shape \(6, 8\), others have \(6, 9\)'),
+        (np.zeros((0, 9)), 'it must hold numbers'),
         (np.array([['a']]), 'it must hold numbers'),
     ],
 )
-def test_unusable_sounds_are_fatal(root, content, message):
+def test_unusable_sounds_are_found_at_the_start(root, content, message):
     write_rows(root, *good_rows())
     np.save(root / 'aud_features' / f'{CLIPS[1]}.npy', content)
-    dataset = read(root)
-    dataset[0]
     with pytest.raises(CibaError, match=rf'row 2: .*{CLIPS[1]}\.npy.*{message}'):
-        dataset[1]
+        read(root)
+
+
+def test_a_sound_with_nan_is_fatal(root):
+    write_rows(root, *good_rows())
+    np.save(root / 'aud_features' / f'{CLIPS[1]}.npy', np.full((6, 9), np.nan))
+    with pytest.raises(CibaError, match=rf'row 2: .*{CLIPS[1]}\.npy holds NaN'):
+        read(root)[1]
 
 
 def test_half_files_are_fatal(root):

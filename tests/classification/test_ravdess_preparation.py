@@ -40,7 +40,7 @@ from ciba_bev.classification.ravdess.stand_in import (
 from ciba_bev.errors import CibaError
 
 PROJECT = Path(__file__).resolve().parents[2]
-SETTINGS = dict(image_size=(24, 48), seconds=1.0, log=lambda text: None)
+SETTINGS = dict(image_size=(24, 48), frames=44, log=lambda text: None)
 
 
 @pytest.fixture(scope='module')
@@ -85,7 +85,7 @@ def test_clips_become_what_the_reader_reads(clips, tmp_path):
     assert result.samples == {'train': 8, 'val': 8, 'test': 8}
     seen = []
     for part, csv_file in CSV_FILES.items():
-        dataset = RavdessDataset(str(tmp_path), csv_file, image_size=None)
+        dataset = RavdessDataset(str(tmp_path), csv_file, image_size=SETTINGS['image_size'])
         for index, (audio, _, label) in enumerate(read_split(tmp_path, part)):
             sample = dataset[index]
             assert sample['inputs']['audio'].shape == (1, 40, 1 + 22050 // 512)
@@ -149,8 +149,8 @@ def test_a_mended_clip_is_taken_up(some_clips, clips, tmp_path):
 
 def test_other_settings_are_not_mixed(clips, tmp_path):
     prepare_ravdess(clips, tmp_path, **SETTINGS)
-    with pytest.raises(CibaError, match=r'other settings: seconds 1\.0 there, 2\.0 now'):
-        prepare_ravdess(clips, tmp_path, **dict(SETTINGS, seconds=2.0))
+    with pytest.raises(CibaError, match=r'other settings: frames 44 there, 87 now'):
+        prepare_ravdess(clips, tmp_path, **dict(SETTINGS, frames=87))
 
 
 def test_random_splits_are_stratified_and_repeatable():
@@ -358,7 +358,7 @@ def test_the_prepared_stand_in_is_read(tmp_path):
         tmp_path, dict(train=10, val=4, test=4), image_size=(8, 16), seconds=0.2
     )
     dataset = RavdessDataset(
-        str(tmp_path), CSV_FILES['train'], audio_mean=mean, audio_std=deviation, image_size=None
+        str(tmp_path), CSV_FILES['train'], audio_mean=mean, audio_std=deviation, image_size=(8, 16)
     )
     values = np.stack([dataset[index]['inputs']['audio'] for index in range(10)])
     assert values.mean() == pytest.approx(0, abs=1e-4)
@@ -383,10 +383,16 @@ def test_the_tools_say_what_they_did(tmp_path):
     samples = re.search(r'train: (\d+), val: (\d+), test: (\d+) samples', prepared.stdout)
     assert sum(map(int, samples.groups())) == 47
     assert json.loads((tmp_path / 'prepared' / 'preparation.json').read_text())['rate'] == 22050
+    # The published sizes, in both defaults.
+    published = RavdessDataset(str(tmp_path / 'prepared'), CSV_FILES['train'])
+    assert published.shapes == {'audio': (1, 40, 256), 'image': (3, 256, 512)}
     options = ('--prepared', '--samples', '8', '--independent')
     alike = run('make_stand_in.py', 'ravdess', '--out', 'independent', *options)
     assert alike.returncode == 0, alike.stderr
-    assert len(RavdessDataset(str(tmp_path / 'independent'), CSV_FILES['train'])) == 8
+    stand_in = RavdessDataset(
+        str(tmp_path / 'independent'), CSV_FILES['train'], image_size=(28, 56)
+    )
+    assert len(stand_in) == 8
     unfit = run('make_stand_in.py', 'mm_imdb', '--out', 'none', '--independent')
     assert unfit.returncode == 2
     assert '--independent goes with ravdess and --prepared' in unfit.stderr

@@ -63,6 +63,23 @@ def test_narrowed_feature_has_means_of_neighbouring_channels():
     assert parameters(plain) == parameters(model.network)
 
 
+@pytest.mark.parametrize('depth', [18, 50])
+def test_convolutions_start_as_he_et_al_say(depth):
+    """Standard deviation (2 / fan out)^0.5 (He et al. 2015), also within a classifier."""
+    torch.manual_seed(0)
+    model = Classifier(dict(SMALL, modality='video', depth=depth), ['video'])
+    model.init_weights()
+    for name, module in model.network.backbone.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
+            expected = (2 / fan_out) ** 0.5
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.1), name
+    if depth == 18:
+        assert model.network.backbone.layer2[0].conv1.weight.std().item() == pytest.approx(
+            0.0417, rel=0.02
+        )
+
+
 def test_batch_statistics_are_learned():
     network = VGGSoundNetwork('audio', feature_size=16).train()
     before = network.backbone.bn1.running_mean.clone()

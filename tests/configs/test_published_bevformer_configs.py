@@ -128,7 +128,7 @@ def test_distillation_trains_the_published_student(size):
     added = [step.type for step in dataset.pipeline if step not in plain_steps]
     assert added == [
         'LoadPointsFromFile',
-        'LoadPointsFromMultiSweeps',
+        'ciba_bev.LoadPointsFromMultiSweeps',
         'PointsRangeFilter',
         'PointShuffle',
         'Pack3DDetInputs',

@@ -2,13 +2,16 @@
 
 import copy
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 import toy_pair
+from mmengine.runner import Runner
 
 from ciba_bev.distillation.bottleneck_training import load_bottleneck
 from ciba_bev.distillation.frozen_model import FrozenModel
+from ciba_bev.engine import CheckedRunner
 from ciba_bev.errors import CibaError
 from ciba_bev.registry import MODELS
 
@@ -32,9 +35,10 @@ def test_loss_is_algorithm_1_cell_by_cell(bottleneck_model):
     bottleneck = model.bottlenecks['h2']
     data = model.data_preprocessor(toy_pair.make_batch(0, 1), False)
     # In validation the code is its mean, so every step of the algorithm can be written down.
+    model.steps += 1
     measured = model(**data, mode='predict')
-    z_teacher = model.teacher.feature(data['teacher'])
-    z_student = model.student.feature(data['student'])
+    z_teacher = model.teacher.feature(data)
+    z_student = model.student.feature(data)
     (batch,) = measured
     generation = regularization = 0.0
     for sample, row, column in itertools.product(range(2), range(8), range(8)):
@@ -60,9 +64,7 @@ def test_training_finds_what_the_two_sensors_share(bottleneck_model, make_runner
         'run', config, toy_pair.BOTTLENECK_OPTIMIZER, train_cfg=dict(max_epochs=20)
     )
     runner.train()
-    z_student = runner.model.student.feature(
-        runner.model.student.preprocess(toy_pair.make_batch(*range(8)))
-    )
+    z_student = runner.model.student.feature(toy_pair.make_batch(*range(8)))
     variance = float(z_student.var(dim=(0, 2, 3), unbiased=False).sum())
     # No guess made without looking at the teacher does better than the variance.
     generation = losses_of(runner.model, *range(8))['h4.loss_generation'].detach()
@@ -126,10 +128,10 @@ def test_cached_features_are_the_features(bottleneck_model, tmp_path):
     plain = build(bottleneck_model(2))
     cached = build(bottleneck_model(2, feature_cache=str(tmp_path / 'cache')))
     data = [model.data_preprocessor(toy_pair.make_batch(0, 1), True) for model in (plain, cached)]
-    expected = plain._features(**data[0])
-    cached._features(**data[1])
+    expected = plain._features(data[0])
+    cached._features(data[1])
     cached.teacher.feature = cached.student.feature = None  # would fail if it were called again
-    for found, wanted in zip(cached._features(**data[1]), expected):
+    for found, wanted in zip(cached._features(data[1]), expected):
         torch.testing.assert_close(found, wanted, atol=2e-3, rtol=1e-3)
 
 
@@ -141,6 +143,65 @@ def test_another_teacher_has_another_cache(bottleneck_model, pair, tmp_path):
     torch.save(content, pair['teacher']['checkpoint'])
     second = build(bottleneck_model(2, feature_cache=folder))
     assert first._cache.folder != second._cache.folder
+
+
+@pytest.fixture
+def validated(bottleneck_model, make_runner, tmp_path):
+    """A training that ended with a validation: its config, metrics, checkpoint, and result file."""
+    loader = dict(
+        batch_size=2,
+        num_workers=0,
+        dataset=dict(type='ToyPairs'),
+        collate_fn=dict(type='pseudo_collate'),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    out_file = tmp_path / 'bottlenecks.json'
+    evaluator = dict(type='BottleneckMetric', out_file=str(out_file))
+    runner = make_runner(
+        'train',
+        bottleneck_model(2, 4),
+        toy_pair.BOTTLENECK_OPTIMIZER,
+        val_dataloader=loader,
+        val_evaluator=evaluator,
+        val_cfg=dict(type='ValLoop'),
+        test_dataloader=loader,
+        test_evaluator=evaluator,
+        test_cfg=dict(type='TestLoop'),
+    )
+    runner.train()
+    metrics = runner.val_loop.run()
+    return runner.cfg, metrics, f'{runner.work_dir}/epoch_2.pth', out_file
+
+
+@pytest.mark.parametrize('runner_type', [CheckedRunner, Runner])
+def test_testing_measures_what_validation_measured(validated, runner_type):
+    cfg, expected, checkpoint, out_file = validated
+    content = out_file.read_bytes()
+    out_file.unlink()
+    cfg.load_from, cfg.experiment_name = checkpoint, f'test_{runner_type.__name__}'
+    assert runner_type.from_cfg(cfg).test() == expected
+    assert out_file.read_bytes() == content
+
+
+@pytest.mark.parametrize('runner_type', [CheckedRunner, Runner])
+@pytest.mark.parametrize('role', ['teacher', 'student'])
+def test_testing_without_a_frozen_model_leaves_the_results(validated, pair, role, runner_type):
+    cfg, _, checkpoint, out_file = validated
+    content = out_file.read_bytes()
+    Path(pair[role]['checkpoint']).unlink()
+    cfg.load_from, cfg.experiment_name = checkpoint, f'{role}_gone_{runner_type.__name__}'
+    with pytest.raises(CibaError, match=f'the {role} needs'):
+        runner_type.from_cfg(cfg).test()
+    assert out_file.read_bytes() == content
+
+
+def test_untrained_bottlenecks_are_not_measured(validated):
+    cfg, _, _, out_file = validated
+    content = out_file.read_bytes()
+    cfg.experiment_name = 'untrained'
+    with pytest.raises(CibaError, match='not trained for a single step'):
+        Runner.from_cfg(cfg).test()
+    assert out_file.read_bytes() == content
 
 
 def load(pair, path, size=4):

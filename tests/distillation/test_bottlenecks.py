@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
@@ -28,6 +29,9 @@ def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
 
 
 def build(kind: type, *sizes: int, **arguments) -> nn.Module:
+    if kind is SelfAttentionBottleneck:
+        # So that features without a grid have something to attend to.
+        arguments.setdefault('channel_groups', 2)
     torch.manual_seed(0)
     bottleneck = kind(*(sizes or (6, 4, 5)), **arguments)
     bottleneck.init_weights()
@@ -133,10 +137,10 @@ def test_initial_weights_follow_from_the_seed(kind, kernel_size):
     weights = []
     for _ in range(2):
         bottleneck = kind(6, 4, 5, kernel_size=kernel_size)
-        before = {name: value.clone() for name, value in bottleneck.state_dict().items()}
+        before = {name: value.clone() for name, value in bottleneck.named_parameters()}
         torch.manual_seed(0)
         bottleneck.init_weights()
-        weights.append(bottleneck.state_dict())
+        weights.append(dict(bottleneck.named_parameters()))
         assert not any(torch.equal(before[name], value) for name, value in weights[-1].items())
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
 
@@ -216,7 +220,7 @@ def test_gradients_stay_finite(kind, scale):
 
 
 def test_attention_is_torchs_module():
-    bottleneck = build(SelfAttentionBottleneck, 6, 4, 5, num_heads=2)
+    bottleneck = build(SelfAttentionBottleneck, 6, 4, 5, num_heads=2, channel_groups=1)
     reference = nn.MultiheadAttention(4, 2, batch_first=True)
     attention = bottleneck.attention
     reference.load_state_dict(
@@ -246,9 +250,30 @@ def test_attention_is_torchs_module():
     torch.testing.assert_close(bottleneck.encode(teacher).view(3, 2, 2), expected)
 
 
+def test_a_single_token_is_refused():
+    """It would attend to itself, whatever queries and keys say."""
+    bottleneck = build(SelfAttentionBottleneck, channel_groups=1)
+    for teacher in (random(3, 6), random(3, 6, 1, 1)):
+        with pytest.raises(CibaError, match=r'single token.*channel_groups to 2 or more.*size 4'):
+            bottleneck.encode(teacher)
+    assert bottleneck.encode(random(3, 6, 1, 2)).shape == (3, 4, 1, 2)
+
+
+@pytest.mark.parametrize('shape', [(3,), (3, 2, 2)])
+def test_queries_and_keys_matter(shape):
+    bottleneck = build(SelfAttentionBottleneck, num_heads=1)
+    teacher = random(shape[0], 6, *shape[1:], scale=3.0)
+    before = bottleneck.encode(teacher)
+    with torch.no_grad():
+        # The values, the last third of the rows, stay.
+        rows = bottleneck.attention.query_key_value.weight
+        rows[: 2 * len(rows) // 3].normal_(0, 3, generator=torch.Generator().manual_seed(1))
+    assert (bottleneck.encode(teacher) - before).abs().max() > 0.01
+
+
 def test_attention_in_chunks_is_attention():
-    whole = build(SelfAttentionBottleneck, query_chunk=100)
-    chunked = build(SelfAttentionBottleneck, query_chunk=7)
+    whole = build(SelfAttentionBottleneck, query_chunk=100, channel_groups=1)
+    chunked = build(SelfAttentionBottleneck, query_chunk=7, channel_groups=1)
     teacher, student = random(2, 6, 5, 8), random(2, 5, 5, 8)
     values = []
     for bottleneck in (whole, chunked):
@@ -261,7 +286,9 @@ def test_attention_in_chunks_is_attention():
 def test_attention_never_holds_all_scores():
     sdpa = pytest.importorskip('torch.nn.attention')
     side, chunk = 32, 64
-    bottleneck = build(SelfAttentionBottleneck, 8, 2, 8, num_heads=1, query_chunk=chunk)
+    bottleneck = build(
+        SelfAttentionBottleneck, 8, 2, 8, num_heads=1, channel_groups=1, query_chunk=chunk
+    )
     teacher, student = random(1, 8, side, side), random(1, 8, side, side)
     # Fused kernels would hide their insides; this one is made of operators that can be watched.
     with sdpa.sdpa_kernel(sdpa.SDPBackend.MATH), LargestTensor() as largest:
@@ -271,7 +298,7 @@ def test_attention_never_holds_all_scores():
 
 
 def test_attention_on_a_bev_grid_fits_in_memory():
-    bottleneck = build(SelfAttentionBottleneck, 256, 4, 256)
+    bottleneck = build(SelfAttentionBottleneck, 256, 4, 256, channel_groups=1)
     teacher, student = random(1, 256, 128, 128), random(1, 256, 128, 128)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(
@@ -312,6 +339,71 @@ def test_quantization_compares_in_float32():
     entries = bottleneck.codebook.weight.detach()
     index = torch.cdist(encoded.double(), entries.double()).argmin(1)
     assert torch.equal(code, entries[index])
+
+
+@pytest.mark.parametrize('offset', [0.0, 50.0])
+def test_the_codebook_starts_where_the_encoder_puts_out(offset):
+    """Wherever that is: most entries are the nearest to some output, hardly one is out of reach."""
+    bottleneck = build(VectorQuantizedBottleneck, 16, 8, 16, codebook_size=64)
+    with torch.no_grad():
+        bottleneck.encoder[-1].bias += offset
+    teacher, student = random(512, 16, seed=1), random(512, 16, seed=2)
+    assert not bottleneck.codebook_is_placed
+    losses = bottleneck(teacher, student, torch.Generator().manual_seed(3))
+    entries, outputs = bottleneck.codebook.weight.detach(), bottleneck.encoder(teacher).detach()
+    torch.testing.assert_close(entries.mean(0), outputs.mean(0), rtol=0, atol=0.1)
+    torch.testing.assert_close(
+        entries.std(0), (1 + 0.5**2) ** 0.5 * outputs.std(0), rtol=0.3, atol=0
+    )
+    chosen = torch.cdist(outputs, entries).argmin(1).unique()
+    assert losses['used_codes'] == len(chosen) / 64
+    assert losses['used_codes'] > 0.8
+    # Placed once: the second batch leaves it, and so does measuring or loading.
+    bottleneck(random(512, 16, seed=4), student, torch.Generator().manual_seed(4))
+    bottleneck.terms(teacher, student)
+    assert torch.equal(bottleneck.codebook.weight, entries)
+    loaded = build(VectorQuantizedBottleneck, 16, 8, 16, codebook_size=64)
+    loaded.load_state_dict(bottleneck.state_dict())
+    loaded(teacher, student, torch.Generator().manual_seed(5))
+    assert torch.equal(loaded.codebook.weight, entries)
+
+
+def test_the_codebook_is_placed_by_the_generator_alone():
+    codebooks = []
+    for seed in (1, 1, 2):
+        bottleneck = build(VectorQuantizedBottleneck)
+        torch.manual_seed(len(codebooks))
+        bottleneck(random(9, 6), random(9, 5), torch.Generator().manual_seed(seed))
+        codebooks.append(bottleneck.codebook.weight.detach())
+    assert torch.equal(codebooks[0], codebooks[1])
+    assert not torch.equal(codebooks[0], codebooks[2])
+
+
+def test_codebooks_without_the_flag_have_been_trained():
+    bottleneck, old = (build(VectorQuantizedBottleneck) for _ in range(2))
+    weights = {k: v for k, v in old.state_dict().items() if k != 'codebook_is_placed'}
+    bottleneck.load_state_dict(weights)
+    bottleneck(random(9, 6), random(9, 5))
+    assert torch.equal(bottleneck.codebook.weight, weights['codebook.weight'])
+
+
+def test_used_codes_are_those_of_the_last_hundred_batches():
+    bottleneck = build(VectorQuantizedBottleneck, codebook_size=10)
+    teachers = [random(1, 6, seed=seed, scale=4.0) for seed in range(150)]
+    bottleneck(torch.cat(teachers), random(150, 5), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        outputs = bottleneck.encoder(torch.cat(teachers))
+        chosen = torch.cdist(outputs, bottleneck.codebook.weight).argmin(1)
+        shares = [bottleneck(teacher, random(1, 5))['used_codes'] for teacher in teachers]
+    assert shares[-1] == len(chosen[50:].unique()) / 10
+
+
+def test_used_codes_are_logged_and_not_minimised():
+    bottleneck = build(VectorQuantizedBottleneck)
+    losses = bottleneck(random(9, 6), random(9, 5))
+    total, logged = BaseModel.parse_losses(None, losses)
+    assert total == losses['loss_generation'] + losses['loss_regularization']
+    assert logged['used_codes'] == losses['used_codes']
 
 
 def test_quantization_losses_and_gradients():
@@ -367,7 +459,7 @@ def test_training_recovers_what_two_modalities_share(kind):
     student = teacher[:, :2] @ random(2, 8, seed=2, scale=3.0)
     optimizer = torch.optim.Adam(bottleneck.parameters(), 1e-2)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(400):
+    for _ in range(800):
         optimizer.zero_grad()
         sum(bottleneck(teacher, student, generator).values()).backward()
         optimizer.step()

@@ -1,6 +1,7 @@
 """Algorithm 2: against a literal transcription; the student comes out plain."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def test_loss_is_algorithm_2_cell_by_cell(make_distiller):
     model = make_distiller(4, loss=dict(type='ciba_bev.MSELoss', reduction='sum'))
     loss = run(model, 0, 1)['loss_distillation']
     z_teacher, z_student = features_of(model, 0, 1)
-    encoder = model._encoder[0]
+    encoder = model.teacher.encoder
     expected = 0.0
     for sample in range(2):
         for row in range(8):
@@ -40,10 +41,25 @@ def test_loss_is_algorithm_2_cell_by_cell(make_distiller):
     assert float(loss) == pytest.approx(expected / (2 * 64), rel=1e-5)
 
 
+def test_loss_without_init_weights_is_that_of_the_same_weights(make_distiller, distiller_model):
+    expected = make_distiller(4)
+    model = MODELS.build(distiller_model(4))
+    model.load_state_dict(expected.state_dict())
+    loss = run(model, 0, 1)['loss_distillation']
+    torch.testing.assert_close(loss, run(expected, 0, 1)['loss_distillation'])
+
+
+def test_predictions_need_neither_teacher_nor_bottleneck(pair, distiller_model, bottleneck_file):
+    model = MODELS.build(distiller_model(4)).eval()
+    Path(pair['teacher']['checkpoint']).unlink()
+    bottleneck_file.unlink()
+    assert len(model.test_step(toy_pair.make_batch(0, 1))) == 2
+
+
 def test_mean_reduction_and_weight(make_distiller):
     model = make_distiller(2, loss_weight=0.5)
     z_teacher, z_student = features_of(model, 3)
-    expected = (model._encoder[0].encode(z_teacher) - z_student[:, :2]).square().mean() / 2
+    expected = (model.teacher.encoder.encode(z_teacher) - z_student[:, :2]).square().mean() / 2
     torch.testing.assert_close(run(model, 3)['loss_distillation'], expected)
 
 
@@ -86,7 +102,7 @@ def test_sampled_targets_vary_and_mean_targets_do_not(make_distiller):
 def test_normalised_target(make_distiller):
     model = make_distiller(4, normalize_target=True)
     z_teacher, z_student = features_of(model, 0, 1)
-    code = model._encoder[0].encode(z_teacher)
+    code = model.teacher.encoder.encode(z_teacher)
     target = torch.nn.functional.batch_norm(code, None, None, training=True, eps=1e-12)
     expected = (target - z_student[:, :4]).square().mean()
     torch.testing.assert_close(run(model, 0, 1)['loss_distillation'], expected)
@@ -105,14 +121,14 @@ class FirstRow:
 def test_weighted_target(make_distiller):
     model = make_distiller(4, target_weight=dict(type='ciba_bev.FirstRow'))
     z_teacher, z_student = features_of(model, 0, 1)
-    expected = (model._encoder[0].encode(z_teacher) - z_student[:, :4])[:, :, 0].square().mean()
+    expected = (model.teacher.encoder.encode(z_teacher) - z_student[:, :4])[:, :, 0].square().mean()
     torch.testing.assert_close(run(model, 0, 1)['loss_distillation'], expected)
 
 
 def test_teacher_and_encoder_do_not_change(make_runner, distiller_model):
     runner = make_runner('run', distiller_model(4))
     runner.train()
-    teacher, encoder = runner.model.teacher, runner.model._encoder[0]
+    teacher, encoder = runner.model.teacher, runner.model.teacher.encoder
     weights = {id(p) for group in runner.optim_wrapper.param_groups for p in group['params']}
     assert weights == {id(p) for p in runner.model.student.parameters()}
     for model, path, prefix in (

@@ -21,20 +21,28 @@ def test_feature_is_that_of_the_model_in_evaluation_mode(teacher):
     batch = toy_pair.make_batch(0, 3)
     model = copy.deepcopy(teacher.model)
     expected = model.neck(model.backbone(torch.stack(batch['inputs']['lidar'])))[0]
-    feature = teacher.feature(teacher.preprocess(batch))
+    feature = teacher.feature(batch)
     torch.testing.assert_close(feature, expected)
     assert not feature.requires_grad
 
 
+def test_weights_are_read_before_the_first_feature(teacher, pair):
+    batch = toy_pair.make_batch(0, 3)
+    unloaded = FrozenModel('teacher', **pair['teacher'])
+    feature = unloaded.feature(batch)
+    assert torch.equal(feature, teacher.feature(batch))
+    assert unloaded.fingerprint == teacher.fingerprint
+
+
 def test_it_runs_only_as_far_as_the_tap(teacher):
-    teacher.feature(teacher.preprocess(toy_pair.make_batch(0)))
+    teacher.feature(toy_pair.make_batch(0))
     assert teacher.model.head_calls == 0
 
 
 def test_nothing_of_it_changes(teacher):
     before = copy.deepcopy(teacher.model.state_dict())
     for index in range(3):
-        teacher.feature(teacher.preprocess(toy_pair.make_batch(index)))
+        teacher.feature(toy_pair.make_batch(index))
     for name, value in teacher.model.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
@@ -43,9 +51,17 @@ def test_nothing_of_it_changes(teacher):
 def test_a_batch_is_left_as_it_was(teacher):
     batch = toy_pair.make_batch(0)
     lidar, sample = batch['inputs']['lidar'][0].clone(), batch['data_samples'][0]
-    processed = teacher.preprocess(batch)
-    processed['data_samples'][0].set_metainfo({'token': 'changed'})
-    assert set(processed['inputs']) == {'lidar'}
+    seen = {}
+
+    def preprocess(data, training):
+        seen.update(data)
+        data['data_samples'][0].set_metainfo({'token': 'changed'})
+        return original(data, training)
+
+    original = teacher.model.data_preprocessor.forward
+    teacher.model.data_preprocessor.forward = preprocess
+    teacher.feature(batch)
+    assert set(seen['inputs']) == {'lidar'}
     assert set(batch['inputs']) == {'lidar', 'camera'}
     assert torch.equal(batch['inputs']['lidar'][0], lidar)
     assert sample.token == 'sample-0'
@@ -57,7 +73,7 @@ def test_reduced_precision_is_returned_as_float32(pair):
     features = []
     for model in (exact, reduced):
         model.load()
-        features.append(model.feature(model.preprocess(toy_pair.make_batch(0, 1))))
+        features.append(model.feature(toy_pair.make_batch(0, 1)))
     assert features[1].dtype == torch.float32
     assert not torch.equal(*features)
     torch.testing.assert_close(*features, atol=0.05, rtol=0.05)
@@ -77,14 +93,14 @@ def test_nan_names_the_samples(teacher):
     batch = toy_pair.make_batch(2, 5)
     batch['inputs']['lidar'][1][0, 0, 0] = float('nan')
     with pytest.raises(CibaError, match=r"teacher's feature at neck.*sample-2, sample-5"):
-        teacher.feature(teacher.preprocess(batch))
+        teacher.feature(batch)
 
 
 def test_missing_input(teacher):
     batch = toy_pair.make_batch(0)
     del batch['inputs']['lidar']
     with pytest.raises(CibaError, match="reads 'lidar' but the batch has camera"):
-        teacher.preprocess(batch)
+        teacher.feature(batch)
 
 
 def test_missing_checkpoint_names_the_command(pair, tmp_path):

@@ -38,7 +38,8 @@ def test_only_whole_checkpoints_carry_their_name(make_runner, monkeypatch):
         load = torch.load
         context.setattr(torch, 'load', lambda path: load(path, weights_only=False))
         runner.train()
-    assert seen == [('.epoch_1.pth.partial', 1, False), ('.epoch_2.pth.partial', 2, False)]
+    unfinished = [f'.epoch_{epoch}.pth.{os.getpid()}.partial' for epoch in (1, 2)]
+    assert seen == [(unfinished[0], 1, False), (unfinished[1], 2, False)]
     kept = sorted(path.name for path in Path(runner.work_dir).glob('*epoch*'))
     assert kept == ['epoch_1.pth', 'epoch_2.pth']
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pathlib
 import pickle
+import resource
 import runpy
+import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -257,6 +261,67 @@ def test_interrupted_run_leaves_nothing(tmp_path: pathlib.Path, monkeypatch: pyt
     )
     with pytest.raises(KeyboardInterrupt):
         simulate_nuscenes(tmp_path / 'out', SCENES[:1], 0, settings)
+    assert not list(tmp_path.iterdir())
+
+
+SMALL = SimulationSettings(
+    frames_per_scene=8, image_width=32, image_height=18, lidar_azimuth_steps=60
+)
+
+
+def test_a_killed_run_leaves_no_process_and_the_next_one_removes_its_folder(
+    tmp_path: pathlib.Path,
+):
+    code = (
+        'from nuscenes_simulation import SimulationSettings, simulate_nuscenes\n'
+        f'settings = SimulationSettings(frames_per_scene=40, image_width=64, image_height=36)\n'
+        f'simulate_nuscenes({str(tmp_path / "out")!r}, {SCENES!r}, 0, settings, workers=2)'
+    )
+    run = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
+    while not list(tmp_path.glob('.out*/samples/*/*.jpg')):
+        assert run.poll() is None
+        time.sleep(0.05)
+    run.kill()
+    # The pipe ends when the last worker has.
+    run.communicate(timeout=30)
+    (left,) = tmp_path.iterdir()
+    assert left.name != 'out'
+    simulate_nuscenes(tmp_path / 'out', SCENES[:1], 0, SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ['out']
+
+
+def test_a_run_beside_another_leaves_its_folder_alone(tmp_path: pathlib.Path):
+    from nuscenes_simulation.dataset_writer import _temporary_root
+
+    (tmp_path / '.out-mine').mkdir()
+    with _temporary_root(tmp_path / 'out') as running:
+        simulate_nuscenes(tmp_path / 'out', SCENES[:1], 0, SMALL)
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+            ['.out-mine', 'out', running.name]
+        )
+        shutil.rmtree(tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+    ('limit', 'options'),
+    # Too small for the points of a frame; for an image, which takes 1,000 bytes, but not for 16
+    # points; for the table of annotations.
+    [(2_000, {}), (900, {'lidar_beams': 2, 'lidar_azimuth_steps': 8}), (100_000, {})],
+    ids=['points', 'image', 'table'],
+)
+@pytest.mark.parametrize('workers', [1, 2])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    tmp_path: pathlib.Path, limit: int, options: dict, workers: int
+):
+    settings = dataclasses.replace(SMALL, **options)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(SimulationError, match=f'{tmp_path}/out: cannot be written') as raised:
+            simulate_nuscenes(tmp_path / 'out', SCENES[:1], 0, settings, workers=workers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert '\n' not in str(raised.value)
     assert not list(tmp_path.iterdir())
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 
 import numpy as np
 import pytest
 from shapely.geometry import Polygon
 
+from nuscenes_simulation.appearance import add_fog
 from nuscenes_simulation.object_shapes import CLASS_NAMES
 from nuscenes_simulation.road import CARRIAGEWAY_HALF_WIDTH
 from nuscenes_simulation.scene_recording import Scene, build_scene, count_points_in_box
@@ -197,3 +199,49 @@ def test_road_raster_inverts_the_centreline(scene: Scene):
             x, y, _ = scene.road.place(along, across)
             found = road_coordinates(scene.road_raster, float(x), float(y))
             assert found == pytest.approx((along, across), abs=0.05)
+
+
+@pytest.mark.parametrize('visibility', [15.0, 60.0])
+def test_fog_is_koschmieders_law(scene: Scene, visibility: float):
+    world = scene.world_at(TIME)
+    ego = ego_pose(scene.road, scene.ego_motion, TIME)
+    shadows = ground_shadows(world.solids, ego[0], scene.light.sun_direction)
+    foggy = dataclasses.replace(world, light=add_fog(world.light, visibility))
+    width, height = IMAGE_SIZE
+    for camera in mounted_cameras(width, height):
+        pose = sensor_pose(camera, *ego)
+        clear, fog = (
+            record_camera(each, shadows, camera, *pose, IMAGE_SIZE, 1, SilentGenerator())
+            for each in (world, foggy)
+        )
+        assert np.array_equal(clear.depth, fog.depth)
+        x = (np.arange(width) + 0.5 - camera.intrinsic[0, 2]) / camera.intrinsic[0, 0]
+        y = (np.arange(height) + 0.5 - camera.intrinsic[1, 2]) / camera.intrinsic[1, 1]
+        distance = clear.depth * np.sqrt(1 + x[None, :] ** 2 + y[:, None] ** 2)
+        solid = np.isfinite(distance)
+        # The definition of visibility: 5 % of a contrast is left at that distance.
+        left = 0.05 ** (distance[solid] / visibility)[:, None]
+        expected = light_of(clear)[solid] * left + world.light.horizon * (1 - left)
+        # Where the film saturates, a grey value stands for a range of light.
+        assert np.abs(light_of(fog)[solid] - expected).max() < 0.04
+        assert np.abs(light_of(fog)[solid] - expected).mean() < 0.006
+
+
+class SilentGenerator:
+    """A camera without noise."""
+
+    def standard_normal(self, shape, dtype):
+        return np.zeros(shape, dtype)
+
+
+def light_of(recording: CameraRecording) -> np.ndarray:
+    """Undo the film's response and the vignette."""
+    height, width = recording.image.shape[:2]
+    x = (np.arange(width) + 0.5) / width * 2 - 1
+    y = (np.arange(height) + 0.5) / height * 2 - 1
+    vignette = 1.0 - 0.1 * (x[None, :] ** 2 + y[:, None] ** 2)[..., None]
+    return -np.log(1 - np.minimum(recording.image / vignette / 255, 0.999)) / 1.6
+
+
+def test_no_fog_is_the_clear_air(scene: Scene):
+    assert add_fog(scene.light, np.inf) == scene.light._replace(fog_extinction=0.0)

@@ -3,23 +3,31 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-TOY_FOLDER = PROJECT / 'tests' / 'runner'
+TOY_FOLDER = PROJECT / 'tests' / 'engine'
 # Both divide the same sums in another order.
 TOLERANCE = 1e-5
 
 
-def run(arguments, folder, **variables):
-    """Run a tool from another folder, as its user would, on the CPU."""
+def environment_of_tools(**variables):
+    """That of a user on a machine without a GPU, the toy's components at hand."""
     environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', **variables}
     environment['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{environment["PATH"]}'
     environment['VIRTUAL_ENV'] = str(Path(sys.executable).parents[1])
     paths = [str(TOY_FOLDER), environment.get('PYTHONPATH', '')]
     environment['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
+    return environment
+
+
+def run(arguments, folder, **variables):
+    """Run a tool from another folder, as its user would."""
+    environment = environment_of_tools(**variables)
     return subprocess.run(
         arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -71,3 +79,110 @@ def test_a_missing_config_is_one_line(tmp_path):
     assert ended.returncode == 1
     assert ended.stderr.startswith('error: nothing.py: there is no such config file')
     assert 'Traceback' not in ended.stderr
+
+
+BAD_DATA = """
+import time
+import torch
+import toy_training
+from ciba_bev.registry import DATASETS, MODELS
+
+@DATASETS.register_module()
+class BadToyDataset(toy_training.ToyDataset):
+    def __init__(self, bad=-1, seconds=0):
+        self.bad, self.seconds = bad, seconds
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        if index == self.bad:
+            item['target'][0] = torch.inf
+        time.sleep(self.seconds)
+        return {**item, 'names': f'frame-{index}'}
+
+@MODELS.register_module()
+class UnnamedToyModel(toy_training.ToyModel):
+    def forward(self, inputs, target, names, mode):
+        return super().forward(inputs, target, mode)
+"""
+BAD_CONFIG = """
+_base_ = ['toy.py']
+custom_imports = dict(imports=['ciba_bev', 'toy_training', 'bad_data'])
+model = dict(type='UnnamedToyModel')
+train_dataloader = dict(batch_size=1, dataset=dict(type='BadToyDataset'))
+"""
+
+
+@pytest.fixture
+def bad_config(toy_config):
+    folder = toy_config.parent
+    (folder / 'bad_data.py').write_text(BAD_DATA)
+    (folder / 'bad.py').write_text(BAD_CONFIG)
+    return folder / 'bad.py'
+
+
+def train_on_two(work_dir, *options):
+    script = str(PROJECT / 'tools/dist_train.sh')
+    return ['bash', script, 'bad.py', '2', '--work-dir', work_dir, '--cfg-options', *options]
+
+
+@pytest.mark.slow
+def test_a_frame_of_one_process_ends_both_and_its_name_stands_last(bad_config):
+    folder = bad_config.parent
+    paths = f'{folder}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'
+    command = train_on_two('bad', 'train_dataloader.dataset.bad=5')
+    ended = run(command, folder, PYTHONPATH=paths)
+    assert ended.returncode == 1
+    last = ended.stderr.rstrip().splitlines()[-1]
+    assert re.match(
+        r'error: epoch 1, step \d: loss holds NaN or infinity, for samples frame-5\.', last
+    )
+    assert 'Traceback' not in ended.stderr
+    assert ended.stderr.count('NaN or infinity') == 1
+    assert not list(folder.glob('bad/*.pth'))
+
+    # The same for what only the first process can say, before the others have joined it.
+    (folder / 'bad' / 'epoch_1.pth').touch()
+    ended = run(train_on_two('bad', 'randomness.seed=1'), folder, PYTHONPATH=paths)
+    assert ended.returncode == 1
+    last = ended.stderr.rstrip().splitlines()[-1]
+    assert last.startswith('error: bad holds checkpoints of an earlier training (epoch_1.pth)')
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs Linux')
+def test_processes_of_a_killed_launcher_end_and_free_the_work_folder(bad_config):
+    folder = bad_config.parent
+    paths = f'{folder}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'
+    options = ['train_dataloader.num_workers=1', 'train_dataloader.dataset.seconds=0.5']
+    command = train_on_two('killed', *options, 'train_cfg.max_epochs=99')
+    with (folder / 'output').open('w') as output:
+        launcher = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment_of_tools(PYTHONPATH=paths),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob('killed/epoch_*.pth')):
+            assert launcher.poll() is None, (folder / 'output').read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        # While it runs, nobody else begins there.
+        other = run(command, folder, PYTHONPATH=paths)
+        assert re.search(
+            r'error: killed is in use by another training: process \d+ on .*, started ',
+            other.stderr.rstrip().splitlines()[-1],
+        )
+        started = psutil.Process(launcher.pid).children(recursive=True)
+        assert len(started) >= 4, 'two trainings with a loading process each'
+    finally:
+        launcher.kill()
+        launcher.wait()
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
+    resumed = run([*command[:-1], 'train_cfg.max_epochs=1', '--resume'], folder, PYTHONPATH=paths)
+    assert resumed.returncode == 0, resumed.stderr
+    assert re.search(r'resumed epoch: \d+', resumed.stdout + resumed.stderr)
+    assert not list((folder / 'killed').glob('.*.partial'))

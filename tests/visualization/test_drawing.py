@@ -20,6 +20,7 @@ from ciba_bev.visualization import (
     draw_points_on_image,
     project_points,
 )
+from ciba_bev.visualization.predictions import draw_predictions
 
 INTRINSIC = np.array([[100.0, 0.0, 80.0], [0.0, 100.0, 45.0], [0.0, 0.0, 1.0]])
 LIDAR2IMG = np.eye(4)
@@ -138,3 +139,59 @@ def test_points_of_a_real_frame_fall_into_their_boxes(real_frame: pathlib.Path):
     labels = [names[instance['bbox_label_3d']] for instance in info['instances']]
     picture = compose_sample_picture(images, lidar2img, points, DrawnBoxes(boxes, labels))
     assert picture.std() > 20
+
+
+@pytest.mark.parametrize('count', [0, 1, 4])
+def test_any_number_of_cameras_and_no_ground_truth(count: int):
+    """Each camera has a tile with the box in its colour; of nothing annotated there is no word."""
+    channels = [f'camera {number}' for number in range(count)]
+    predictions = DrawnBoxes(BOX, ['car'], np.array([0.9]))
+    picture = compose_sample_picture(
+        dict.fromkeys(channels, BLACK),
+        dict.fromkeys(channels, LIDAR2IMG),
+        np.zeros((0, 3)),
+        ground_truth=None,
+        predictions=predictions,
+    )
+    without = compose_sample_picture(
+        dict.fromkeys(channels, BLACK),
+        dict.fromkeys(channels, LIDAR2IMG),
+        np.zeros((0, 3)),
+        ground_truth=DrawnBoxes(np.zeros((0, 7)), []),
+    )
+    assert picture.shape == without.shape
+    changed = (picture != without).any(axis=2)
+    views = picture.shape[1] // 2
+    tiles = changed[: len(changed) - views]
+    assert tiles.any() == (count > 0)
+    # Three in a row: the fourth stands below the first.
+    rows = -(-count // 3)
+    if rows > 1:
+        lower = tiles[42 + (len(tiles) - 42) // rows :]
+        assert lower[:, : picture.shape[1] // 3].any()
+        assert not lower[:, picture.shape[1] // 3 :].any()
+
+
+def test_images_of_another_shape_are_not_distorted():
+    """A square image in a row of wide ones stays square: its circle stays round."""
+    square = np.zeros((160, 160, 3), dtype=np.uint8)
+    cv2.circle(square, (80, 80), 60, (255, 255, 255), -1)
+    picture = compose_sample_picture(
+        {'wide': BLACK, 'square': square},
+        {'wide': LIDAR2IMG, 'square': LIDAR2IMG},
+        np.zeros((0, 3)),
+        DrawnBoxes(np.zeros((0, 7)), []),
+    )
+    white = (picture[:600] == 255).all(axis=2)
+    white = cv2.morphologyEx(white.astype(np.uint8), cv2.MORPH_OPEN, np.ones((9, 9)))
+    rows, columns = np.nonzero(white)
+    assert np.ptp(rows) > 200
+    assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=3)
+
+
+def test_missing_tables_are_named(simulated_nuscenes: pathlib.Path, tmp_path: pathlib.Path):
+    results = tmp_path / 'results_nusc.json'
+    results.write_text('{"results": {}}')
+    info_file = simulated_nuscenes / 'nuscenes_infos_val.pkl'
+    with pytest.raises(CibaError, match=r'v1\.0-mini: there are no nuScenes tables'):
+        draw_predictions(results, info_file, tmp_path, tmp_path / 'show', 1, 0.3)

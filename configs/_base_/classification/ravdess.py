@@ -11,7 +11,9 @@ dataset = dict(
     # Of the published features; tools/prepare_ravdess.py measures its own.
     audio_mean=-10.59,
     audio_std=85.66,
-    image_size=[112, 224],
+    # Of the published frames. Images of another size are refused, or resized if so wanted.
+    image_size=[256, 512],
+    resize_images=False,
 )
 train_dataloader = dict(
     batch_size=64,

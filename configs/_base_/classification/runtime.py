@@ -11,6 +11,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
 custom_hooks = [
+    # Compares the data with the networks before the first step.
+    dict(type='ciba_bev.CheckInputsHook'),
     # Notes in the checkpoints of bottlenecks and distilled students what they were made from.
     dict(type='ciba_bev.DistillationRecordHook'),
     # Tests the epoch that validation liked best, writes metrics.json and best.pth.

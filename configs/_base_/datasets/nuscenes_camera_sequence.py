@@ -3,9 +3,5 @@
 _base_ = ['./nuscenes_camera.py']
 
 train_dataloader = dict(dataset=dict(type='ciba_bev.NuScenesSequenceDataset', queue_length=4))
-# The student carries its BEV map from frame to frame, so frames must come in scene order.
-val_dataloader = dict(
-    sampler=dict(_delete_=True, type='ciba_bev.SceneSequenceSampler'),
-    dataset=dict(type='ciba_bev.NuScenesSequenceDataset'),
-)
+val_dataloader = dict(dataset=dict(type='ciba_bev.NuScenesSequenceDataset'))
 test_dataloader = val_dataloader

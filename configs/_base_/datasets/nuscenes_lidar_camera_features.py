@@ -1,6 +1,6 @@
 """nuScenes, LiDAR and cameras, in training and validation, not augmented. For Algorithm 1.
 
-The two models are frozen and shall give the features that they give in use.
+The two models are frozen and give the features that they give in use.
 """
 
 _base_ = ['./nuscenes_lidar_camera.py']
@@ -22,11 +22,7 @@ train_dataloader = dict(
     # Frames without objects have features too.
     dataset=dict(pipeline=feature_pipeline, modality=both_sensors, filter_empty_gt=False)
 )
-val_dataloader = dict(
-    # No frame twice, whatever the number of processes: spectra are exact.
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    dataset=dict(pipeline=feature_pipeline, modality=both_sensors),
-)
+val_dataloader = dict(dataset=dict(pipeline=feature_pipeline, modality=both_sensors))
 test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='ciba_bev.BottleneckMetric')
 test_evaluator = val_evaluator

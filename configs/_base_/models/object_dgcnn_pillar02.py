@@ -5,6 +5,15 @@ _base_ = ['./object_dgcnn.py']
 voxel_size = [0.2, 0.2, 8]
 
 model = dict(
+    # Published Object-DGCNNs start from a trained LiDAR backbone. This one is the pillar encoder
+    # and the 2D backbone of mmdet3d's CenterPoint. With init_cfg=None all starts at random.
+    init_cfg=dict(
+        type='Pretrained',
+        checkpoint='https://download.openmmlab.com/mmdetection3d/v1.0.0_models/centerpoint/'
+        'centerpoint_02pillar_second_secfpn_circlenms_4x8_cyclic_20e_nus/'
+        'centerpoint_02pillar_second_secfpn_circlenms_4x8_cyclic_20e_nus_20220811_031844-191a3822.pth',
+        parts=['pts_voxel_encoder', 'pts_backbone'],
+    ),
     data_preprocessor=dict(
         voxel_layer=dict(
             max_num_points=20,

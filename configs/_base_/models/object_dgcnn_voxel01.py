@@ -3,6 +3,15 @@
 _base_ = ['./object_dgcnn.py']
 
 model = dict(
+    # Published Object-DGCNNs start from a trained LiDAR backbone. This one is the sparse encoder
+    # and the 2D backbone of mmdet3d's CenterPoint. With init_cfg=None all starts at random.
+    init_cfg=dict(
+        type='Pretrained',
+        checkpoint='https://download.openmmlab.com/mmdetection3d/v1.0.0_models/centerpoint/'
+        'centerpoint_01voxel_second_secfpn_circlenms_4x8_cyclic_20e_nus/'
+        'centerpoint_01voxel_second_secfpn_circlenms_4x8_cyclic_20e_nus_20220810_030004-9061688e.pth',
+        parts=['pts_middle_encoder', 'pts_backbone'],
+    ),
     data_preprocessor=dict(
         voxel_layer=dict(
             max_num_points=10,

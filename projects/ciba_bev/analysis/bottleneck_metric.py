@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
+import logging
 from typing import Any, Sequence
 
 import torch
-from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object, all_reduce, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 
+from ..files import write_file
 from ..registry import METRICS
 from .bottleneck_size import measure_saturation
 from .dynamic_variance import DynamicVariance
@@ -53,6 +54,7 @@ class BottleneckMetric(BaseMetric):
         self._sums: dict[str, torch.Tensor] = {}
         # Of the student's feature, and of what each bottleneck misses of it.
         self._dynamic: dict[str, DynamicVariance] = {}
+        self._samples = 0
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Take in what :class:`BottleneckTraining` measured on a batch.
@@ -63,6 +65,7 @@ class BottleneckMetric(BaseMetric):
                 name, the bottlenecks' terms.
         """
         for batch in data_samples:
+            self._samples += len(batch['student'])
             self._measure_dynamic('student', batch['student'])
             for name, terms in batch.items():
                 if name in self._features:
@@ -88,6 +91,7 @@ class BottleneckMetric(BaseMetric):
         Returns:
             Name to value.
         """
+        self._agree_on_names()
         metrics, spectra = {}, {}
         for name, covariance in self._features.items():
             covariance.all_reduce()
@@ -113,6 +117,21 @@ class BottleneckMetric(BaseMetric):
         if self.out_file is not None and is_main_process():
             self._write(metrics, spectra, saturation)
         return metrics
+
+    def _agree_on_names(self) -> None:
+        """Have the same accumulators, in the same order, on all processes.
+
+        One that had no batch knows none of the names, and collectives are matched by their order.
+        """
+        gathered = all_gather_object((list(self._decoded), list(self._dynamic)))
+        decoded, dynamic = (
+            list(dict.fromkeys(name for names in gathered for name in names[kind]))
+            for kind in range(2)
+        )
+        self._decoded = {name: self._decoded.get(name, FeatureCovariance()) for name in decoded}
+        self._dynamic = {name: self._dynamic.get(name, DynamicVariance()) for name in dynamic}
+        nothing = torch.zeros(3, dtype=torch.float64)
+        self._sums = {name: self._sums.get(name, nothing) for name in decoded}
 
     def _dynamic_metrics(self, variance: float) -> dict[str, float]:
         found = {}
@@ -140,6 +159,15 @@ class BottleneckMetric(BaseMetric):
         """
         metrics = [self.compute_metrics([])]
         broadcast_object_list(metrics)
+        counted = torch.tensor(self._samples)
+        all_reduce(counted)
+        if int(counted) != size:
+            print_log(
+                f'{int(counted)} samples were measured, and the data set has {size}: on several '
+                'processes some count twice unless the validation sampler has round_up=False.',
+                logger='current',
+                level=logging.WARNING,
+            )
         self._start()
         return {f'{self.prefix}/{name}': value for name, value in metrics[0].items()}
 
@@ -156,8 +184,4 @@ class BottleneckMetric(BaseMetric):
             else {str(size): gain for size, gain in saturation.largest_gains.items()},
             'threshold': None if saturation is None else saturation.threshold,
         }
-        path = Path(self.out_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'.{path.name}.partial')
-        partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-        os.replace(partial, path)
+        write_file(self.out_file, json.dumps(content, indent=1) + '\n')

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ..errors import CibaError, exit_with_message
+from ..files import require_not_read, written_whole
 from ..registry import MODELS as MODEL_REGISTRY
 from .files import load_from_file
 from .matching import load_weights, require_complete, weights_of
@@ -53,8 +52,10 @@ def convert_checkpoint(
 
     Raises:
         CibaError: The file is unreadable, converted already, needs no conversion, is of another
-            architecture, or does not fit ``config``.
+            architecture, or does not fit ``config``; or ``destination`` is one of the files that
+            are read, or cannot be written.
     """
+    require_not_read(destination, source, config)
     content = load_from_file(source)
     meta = content.get('meta') or {}
     earlier = meta.get(RECORD_KEY)
@@ -91,7 +92,8 @@ def convert_checkpoint(
         box_convention=NEW_BOXES,
         boxes_converted=converted.boxes_converted,
     )
-    _write(dict(state_dict=converted.weights, meta={RECORD_KEY: record}), Path(destination))
+    with written_whole(destination) as partial:
+        torch.save(dict(state_dict=converted.weights, meta={RECORD_KEY: record}), partial)
     return converted
 
 
@@ -106,18 +108,14 @@ def _check(converted: ConvertedWeights, config: str, source: str) -> None:
     require_complete(comparison, source, config)
 
 
-def _write(content: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    torch.save(content, partial)
-    os.replace(partial, path)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run tools/convert_checkpoint.py.
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line of tools/convert_checkpoint.py.
 
     Args:
         arguments: The words after the program's name (default: those of this process).
+
+    Returns:
+        The parsed arguments.
     """
     parser = argparse.ArgumentParser(
         description='Turn published weights into a file that the configs of this project load: '
@@ -134,7 +132,16 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument('--config', help='check that the result fits the model of this config')
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run tools/convert_checkpoint.py.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
+    """
+    args = parse_args(arguments)
 
     def run() -> None:
         converted = convert_checkpoint(

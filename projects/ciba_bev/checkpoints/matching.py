@@ -187,6 +187,9 @@ def check_pretrained_weights(model: nn.Module) -> None:
             if init_config.get('type') != 'Pretrained' or not init_config.get('checkpoint'):
                 continue
             filename = init_config['checkpoint']
+            if init_config.get('parts'):
+                # They are loaded by `parts.load_parts`, which accepts nothing but whole parts.
+                continue
             weights = weights_of(CheckpointLoader.load_checkpoint(filename, 'cpu'))
             prefix = init_config.get('prefix')
             if prefix:

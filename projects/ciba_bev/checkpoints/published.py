@@ -90,6 +90,7 @@ _IMAGE_MODULES = {'img_backbone', 'backbone', 'img_neck', 'neck'}
 _HEAD_EXTRAS = re.compile(r'pts_bbox_head\.(code_weights$|shared_conv\.|task_heads\.)')
 _BRANCH = re.compile(r'pts_bbox_head\.(cls|reg)_branches\.(\d+)\.(\d+)\.(weight|bias)$')
 _CENTER_OUTPUT = re.compile(r'.*task_heads\.\d+\.(?:task_head\.)?(dim|rot)\.\d+\.(?:weight|bias)$')
+PILLAR_INPUT_LAYER = 'pts_voxel_encoder.pfn_layers.0.linear.weight'
 # Five numbers a point in nuScenes, its offset from the mean of its pillar, and from the pillar's
 # centre in x and y.
 _OLD_PILLAR_INPUTS = 5 + 3 + 2
@@ -316,17 +317,28 @@ def _note_boxes(converted: ConvertedWeights) -> None:
 
 
 def _add_pillar_height(converted: ConvertedWeights) -> None:
+    weight = converted.weights.get(PILLAR_INPUT_LAYER)
+    if weight is not None and weight.size(1) == _OLD_PILLAR_INPUTS:
+        converted.weights[PILLAR_INPUT_LAYER] = with_pillar_height(weight)
+        converted.changes.append("a zero column for the pillars' offset along z")
+
+
+def with_pillar_height(weight: Tensor) -> Tensor:
     """Let the first layer of a pillar encoder take the offset along z, and make nothing of it.
 
     Since 1.0 mmdet3d describes a point by its offset from the pillar's centre in x, y and z, before
     that in x and y. The offset is the last of the inputs, so a column of zeros at the end gives the
     same features.
+
+    Args:
+        weight: Weight of the layer, (outputs, inputs).
+
+    Returns:
+        The weight with the column added, or as it is if it has it.
     """
-    name = 'pts_voxel_encoder.pfn_layers.0.linear.weight'
-    weight = converted.weights.get(name)
-    if weight is not None and weight.size(1) == _OLD_PILLAR_INPUTS:
-        converted.weights[name] = torch.cat((weight, weight.new_zeros(len(weight), 1)), dim=1)
-        converted.changes.append("a zero column for the pillars' offset along z")
+    if weight.size(1) != _OLD_PILLAR_INPUTS:
+        return weight
+    return torch.cat((weight, weight.new_zeros(len(weight), 1)), dim=1)
 
 
 def _reorder_classes(converted: ConvertedWeights, classes: Sequence[str]) -> None:

@@ -1,19 +1,24 @@
-"""Restricted unpickling for torch before 2.7, whose own cannot be given an allow-list by name."""
+"""Unpickling that runs no code: only named, harmless objects are built."""
 
 from __future__ import annotations
 
 import pickle
 import re
 from types import SimpleNamespace
-from typing import Any, Mapping
+from typing import Any, BinaryIO, Mapping
 
+import numpy as np
 import torch
 
+# Old pickle protocols name modules as Python 2 did.
+_PYTHON_2_NAMES = {'__builtin__': 'builtins'}
 _TENSOR_BUILDERS = ('_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_parameter')
 
 
 def make_pickle_module(allowed: Mapping[str, Any]) -> SimpleNamespace:
     """What ``torch.load(pickle_module=...)`` takes, building tensors and allowed objects only.
+
+    It serves torch before 2.7, whose own restricted loading cannot be given an allow-list by name.
 
     Args:
         allowed: Stored name (``module.name``) to the object it stands for, beside the tensor
@@ -25,8 +30,7 @@ def make_pickle_module(allowed: Mapping[str, Any]) -> SimpleNamespace:
 
     class RestrictedUnpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            # The name that Python 2, whose pickle format torch writes, has for it.
-            module = 'builtins' if module == '__builtin__' else module
+            module = _PYTHON_2_NAMES.get(module, module)
             full_name = f'{module}.{name}'
             if full_name in allowed:
                 return allowed[full_name]
@@ -44,3 +48,50 @@ def make_pickle_module(allowed: Mapping[str, Any]) -> SimpleNamespace:
         return RestrictedUnpickler(file, **options).load()
 
     return SimpleNamespace(__name__='restricted_pickle', Unpickler=RestrictedUnpickler, load=load)
+
+
+def load_plain(stream: BinaryIO) -> Any:
+    """Read a pickle of containers, strings, numbers and NumPy arrays.
+
+    Args:
+        stream: The pickle file, opened for reading bytes.
+
+    Returns:
+        What was pickled.
+
+    Raises:
+        pickle.UnpicklingError: The pickle is damaged or names anything else; the message has the
+            name.
+        EOFError: The pickle is cut off.
+    """
+    return _PlainUnpickler(stream).load()
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    # NumPy 2 moved its functions; a file written under either is read under either.
+    _NUMPY = {
+        f'{package}.{module}.{name}': reconstruct
+        for package in ('numpy.core', 'numpy._core')
+        for module, name, reconstruct in (
+            ('multiarray', '_reconstruct', np.zeros(0).__reduce__()[0]),
+            ('multiarray', 'scalar', np.float64(0).__reduce__()[0]),
+            ('numeric', '_frombuffer', np.zeros(1).__reduce_ex__(5)[0]),
+        )
+    }
+    _NUMPY.update({'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype})
+    _STANDARD = (
+        'collections.OrderedDict',
+        '_codecs.encode',
+        'builtins.set',
+        'builtins.frozenset',
+        'builtins.bytearray',
+        'builtins.complex',
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        full_name = f'{_PYTHON_2_NAMES.get(module, module)}.{name}'
+        if full_name in self._NUMPY:
+            return self._NUMPY[full_name]
+        if full_name in self._STANDARD:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f'it names {full_name}')

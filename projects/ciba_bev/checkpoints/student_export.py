@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ..errors import CibaError, exit_with_message
-from ..files import written_whole
+from ..files import require_not_read, written_whole
 from ..registry import MODELS
 from .files import load_from_file
 from .matching import compare_weights, require_complete, weights_of
@@ -32,8 +32,10 @@ def export_student(checkpoint: str, out: str, config: str | None = None) -> dict
         What was written: ``state_dict``, ``meta`` and, if it was distilled, ``distillation``.
 
     Raises:
-        CibaError: The checkpoint is unreadable, holds no student, or is not one of ``config``.
+        CibaError: The checkpoint is unreadable, holds no student, or is not one of ``config``; or
+            ``out`` is one of the files that are read, or cannot be written.
     """
+    require_not_read(out, checkpoint, config)
     content = load_from_file(checkpoint)
     record = content.get('distillation')
     if record is not None and record.get('kind') == 'bottlenecks':
@@ -61,11 +63,14 @@ def export_student(checkpoint: str, out: str, config: str | None = None) -> dict
     return exported
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run tools/export_student.py.
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line of tools/export_student.py.
 
     Args:
         arguments: The words after the program's name (default: those of this process).
+
+    Returns:
+        The parsed arguments.
     """
     parser = argparse.ArgumentParser(
         description='Write the weights of a trained student without optimizer, logs and teacher.'
@@ -76,7 +81,16 @@ def main(arguments: list[str] | None = None) -> None:
         '--config', help="the plain student's config; the weights are checked against it"
     )
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run tools/export_student.py.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
+    """
+    args = parse_args(arguments)
 
     def run() -> None:
         exported = export_student(args.checkpoint, args.out, args.config)

@@ -1,7 +1,8 @@
 """The paper's classification experiments: the proof on synthetic data, and three data sets."""
 
 from .batches import ResidentDataset, as_it_is
-from .best_epoch_hook import BestEpochHook
+from .best_epoch_hook import BestBottleneckHook, BestEpochHook
+from .check_inputs_hook import CheckInputsHook
 from .classifier import Classifier
 from .metrics import Accuracy, F1Score
 from .mm_imdb import MMIMDBDataset, MMIMDBFusionNetwork, MMIMDBNetwork
@@ -17,7 +18,9 @@ from .vgg_sound import VGGSoundDataset, VGGSoundNetwork
 
 __all__ = [
     'Accuracy',
+    'BestBottleneckHook',
     'BestEpochHook',
+    'CheckInputsHook',
     'Classifier',
     'F1Score',
     'MMIMDBDataset',

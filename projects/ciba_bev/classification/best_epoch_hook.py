@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
 from pathlib import Path
+from typing import Any
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
+from ..distillation.bottleneck_training import BottleneckTraining
 from ..errors import CibaError
+from ..files import write_file, written_whole
 from ..registry import HOOKS
+
+BEST_CHECKPOINT = 'best.pth'
+_BEST_SO_FAR = 'best_so_far.pth'
 
 
 @HOOKS.register_module()
@@ -65,15 +74,120 @@ class BestEpochHook(Hook):
                 'train_cfg.val_begin and val_interval.'
             )
         runner.load_checkpoint(best)
-        content = {
-            'checkpoint': Path(best).name,
-            'validation': runner.val_loop.run(),
-            'test': runner.test_loop.run(),
-        }
         if is_main_process():
-            folder = Path(runner.work_dir)
-            partial = folder / '.best.partial'
-            shutil.copyfile(best, partial)
-            os.replace(partial, folder / 'best.pth')
-            partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-            os.replace(partial, folder / self.out_file)
+            with written_whole(Path(runner.work_dir, BEST_CHECKPOINT)) as partial:
+                shutil.copyfile(best, partial)
+        _score(runner, {'checkpoint': Path(best).name}, self.out_file)
+
+
+@HOOKS.register_module()
+class BestBottleneckHook(Hook):
+    """Keep each bottleneck as it was at its own best validation, and score them after training.
+
+    Sizes are trained together and do not converge together, and which of them will be used is
+    known later. So ``best.pth`` holds, for every size, the weights of the epoch whose generation
+    loss was lowest in validation. Until then they are in ``best_so_far.pth``, for resuming.
+
+    Args:
+        out_file: Name of the JSON file in the work folder: metrics of ``best.pth`` under
+            ``validation`` and ``test``, and ``epochs``, by bottleneck.
+    """
+
+    # After the checkpoint hook.
+    priority = 'LOWEST'
+
+    def __init__(self, out_file: str = 'metrics.json') -> None:
+        self.out_file = out_file
+        self._best: dict[str, dict[str, Any]] = {}
+        self._training = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Go on from what was best in the epochs before, when a training is resumed.
+
+        Args:
+            runner: The runner.
+
+        Raises:
+            CibaError: The model trains no bottlenecks.
+        """
+        if not isinstance(_bare(runner), BottleneckTraining):
+            raise CibaError('BestBottleneckHook is for trainings of bottlenecks (Algorithm 1).')
+        self._best = {}
+        self._training = True
+        kept = Path(runner.work_dir, _BEST_SO_FAR)
+        if runner.epoch and kept.is_file():
+            try:
+                content = torch.load(kept, 'cpu', weights_only=True)
+            except Exception as error:
+                raise CibaError(
+                    f'{kept} cannot be read ({error}). Without it the best bottlenecks of the '
+                    'epochs before are lost: train anew, or delete it and resume.'
+                ) from error
+            self._best = {
+                name: best for name, best in content.items() if best['epoch'] <= runner.epoch
+            }
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Keep the weights of the bottlenecks that became better.
+
+        Args:
+            runner: The runner.
+            metrics: By full name, among them ``bottleneck/h<H>/generation``.
+        """
+        if not self._training:
+            return
+        better = False
+        for name, bottleneck in _bare(runner).bottlenecks.items():
+            (loss,) = (v for key, v in metrics.items() if key.endswith(f'/{name}/generation'))
+            # Never true for NaN.
+            if loss < self._best.get(name, {'loss': math.inf})['loss']:
+                weights = {
+                    key: value.cpu().clone() for key, value in bottleneck.state_dict().items()
+                }
+                self._best[name] = {'loss': loss, 'epoch': runner.epoch, 'weights': weights}
+                better = True
+        if better and is_main_process():
+            with written_whole(Path(runner.work_dir, _BEST_SO_FAR)) as partial:
+                torch.save(self._best, partial)
+
+    def after_train(self, runner: Runner) -> None:
+        """Put the best weights together, write ``best.pth`` and score it.
+
+        Args:
+            runner: The runner.
+
+        Raises:
+            CibaError: A bottleneck was never validated with a finite loss.
+        """
+        model = _bare(runner)
+        missing = [name for name in model.bottlenecks if name not in self._best]
+        if missing:
+            raise CibaError(
+                f'BestBottleneckHook: no epoch is the best of {", ".join(missing)}: none was '
+                'validated, or the loss was never finite. See train_cfg.val_begin and '
+                'val_interval, and the log.'
+            )
+        for name, bottleneck in model.bottlenecks.items():
+            bottleneck.load_state_dict(self._best[name]['weights'])
+        runner.save_checkpoint(
+            runner.work_dir,
+            BEST_CHECKPOINT,
+            save_optimizer=False,
+            save_param_scheduler=False,
+        )
+        epochs = {name: best['epoch'] for name, best in self._best.items()}
+        self._training = False
+        _score(runner, {'epochs': epochs}, self.out_file)
+        if is_main_process():
+            Path(runner.work_dir, _BEST_SO_FAR).unlink()
+
+
+def _bare(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _score(runner: Runner, content: dict[str, Any], out_file: str) -> None:
+    """Score the model as it is on validation and test data, and write that to a JSON file."""
+    content = {**content, 'validation': runner.val_loop.run(), 'test': runner.test_loop.run()}
+    if is_main_process():
+        write_file(Path(runner.work_dir, out_file), json.dumps(content, indent=1) + '\n')

@@ -7,10 +7,11 @@ it is whole, so that a stopped preparation goes on where it stopped.
 from __future__ import annotations
 
 import json
-import os
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Mapping, Sequence, TypeVar
 
@@ -20,6 +21,7 @@ from PIL import Image
 from rich.progress import track
 
 from ..errors import CibaError
+from ..files import write_file, written_whole
 
 SETTINGS_FILE = 'preparation.json'
 BROKEN_FILE = 'broken_clips.txt'
@@ -103,9 +105,8 @@ def encode_clip(
         pictures_per_second: Of the video.
         rate: Samples a second of the sound.
     """
-    unfinished = path.with_name(f'.{path.name}.partial')
     pictures = list(pictures)
-    with av.open(str(unfinished), 'w', format='mp4') as container:
+    with written_whole(path) as partial, av.open(str(partial), 'w', format='mp4') as container:
         video = container.add_stream('mpeg4', rate=pictures_per_second)
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt = 'yuv420p'
@@ -126,7 +127,6 @@ def encode_clip(
             frame.time_base = Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    unfinished.replace(path)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -135,42 +135,58 @@ def write_whole(path: Path, content: bytes) -> None:
     Args:
         path: The file.
         content: All of it.
+
+    Raises:
+        CibaError: The file cannot be written.
     """
-    unfinished = path.with_name(f'.{path.name}.partial')
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
+    write_file(path, content)
 
 
 def prepare_all(work: Callable[[Job], str], jobs: Sequence[Job], workers: int) -> list[str]:
     """Do a piece of work for each clip, with a bar that tells the time left.
 
     Args:
-        work: Prepares one clip; returns why it could not, or nothing. With several workers it is
-            sent to other processes, so it must be a function of a module, or a partial of one.
+        work: Prepares one clip; returns why it could not, or nothing. It is sent to other
+            processes, so it must be a function of a module, or a partial of one.
         jobs: What it is called with.
         workers: Processes.
 
     Returns:
-        What it returned, in the order of the jobs.
-
-    Raises:
-        CibaError: A process died.
+        What it returned, in the order of the jobs; for a clip on which its process died, that.
     """
-    try:
-        return list(track(_results(work, jobs, workers), 'Decoding', total=len(jobs)))
-    except BrokenProcessPool as error:
-        raise CibaError(
-            'a process that decodes clips died, perhaps for want of memory. The same command goes '
-            'on from here; fewer workers need less memory.'
-        ) from error
+    return list(track(_results(work, jobs, max(1, workers)), 'Decoding', total=len(jobs)))
 
 
 def _results(work: Callable[[Job], str], jobs: Sequence[Job], workers: int) -> Iterator[str]:
-    if workers <= 1:
-        yield from map(work, jobs)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(work, jobs, chunksize=4)
+    """Results in order. A damaged clip may take the process that decodes it down with it."""
+    waiting = iter(jobs)
+    submitted: deque[tuple[Job, Future]] = deque()
+    pool = ProcessPoolExecutor(workers)
+    try:
+        while True:
+            for job in islice(waiting, 4 * workers - len(submitted)):
+                submitted.append((job, pool.submit(work, job)))
+            if not submitted:
+                return
+            job, future = submitted.popleft()
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                suspects = [job, *(job for job, _ in submitted)]
+                submitted.clear()
+                pool.shutdown()
+                yield from (_result_of_one(work, suspect) for suspect in suspects)
+                pool = ProcessPoolExecutor(workers)
+    finally:
+        pool.shutdown()
+
+
+def _result_of_one(work: Callable[[Job], str], job: Job) -> str:
+    with ProcessPoolExecutor(1) as pool:
+        try:
+            return pool.submit(work, job).result()
+        except BrokenProcessPool:
+            return 'the process that decoded it died: the clip is damaged, or memory was short'
 
 
 def require_same_settings(folder: Path, settings: Mapping[str, object]) -> None:
@@ -185,7 +201,13 @@ def require_same_settings(folder: Path, settings: Mapping[str, object]) -> None:
     """
     path = folder / SETTINGS_FILE
     if path.is_file():
-        earlier = json.loads(path.read_text(encoding='utf-8'))
+        try:
+            earlier = dict(json.loads(path.read_text(encoding='utf-8')))
+        except (OSError, ValueError, TypeError) as error:
+            raise CibaError(
+                f'{path}: cannot be read ({error}), so nobody knows how the clips here were '
+                'prepared. Prepare into another folder, or remove this one.'
+            ) from error
         changed = [name for name in settings if earlier.get(name) != settings[name]]
         if changed:
             differences = ', '.join(
@@ -195,7 +217,6 @@ def require_same_settings(folder: Path, settings: Mapping[str, object]) -> None:
                 f'{folder} holds clips prepared with other settings: {differences}. Prepare into '
                 'another folder, or remove this one.'
             )
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(dict(settings), indent=1) + '\n').encode())
 
 

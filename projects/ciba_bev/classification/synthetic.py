@@ -10,7 +10,6 @@ descent treats every weight by itself.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
@@ -25,6 +24,7 @@ from torch.utils.data import Dataset
 
 from ..analysis import FeatureCovariance, limiting_distillation_loss
 from ..errors import CibaError
+from ..files import write_file
 from ..registry import DATASETS, METRICS, MODELS
 
 TASKS = ('distillation alone', 'distillation and task')
@@ -405,11 +405,7 @@ class SyntheticMetric(BaseMetric):
         """
         (measured,) = results
         if self.out_file is not None and is_main_process():
-            path = Path(self.out_file)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f'.{path.name}.partial')
-            partial.write_text(json.dumps(measured) + '\n', encoding='utf-8')
-            os.replace(partial, path)
+            write_file(self.out_file, json.dumps(measured) + '\n')
         return {
             name: torch.tensor(measured[name]).mean().item()
             for name in ('accuracy', 'teacher_accuracy')

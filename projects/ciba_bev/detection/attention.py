@@ -38,6 +38,9 @@ def initialize_transformer(transformer: nn.Module) -> None:
     for module in transformer.modules():
         if isinstance(module, SamplingAttention):
             module.reset_sampling()
+        output_proj = getattr(module, 'output_proj', None)
+        if output_proj is not None:
+            nn.init.zeros_(output_proj.bias)
 
 
 def feed_forward(embed_dims: int, feedforward_channels: int, dropout: float) -> FFN:

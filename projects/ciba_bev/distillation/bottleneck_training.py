@@ -21,12 +21,13 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..errors import CibaError
+from ..finiteness import look_now
 from ..registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from .bottlenecks import Bottleneck
 from .feature_cache import FeatureCache
 from .frozen_model import FrozenModel
 from .hooks import RECORD_KEY
-from .taps import align_to_student, crop
+from .taps import crop
 
 
 @MODELS.register_module()
@@ -45,8 +46,9 @@ class BottleneckTraining(BaseModel):
         bottleneck_sizes: One bottleneck is trained for each.
         seed: Of initial weights and noise.
         feature_cache: Folder to keep features in, so that the frozen models run in the first
-            epoch only; for data sets that fit on disk and pipelines without augmentation. None
-            for no cache.
+            epoch only; for data sets that fit on disk and pipelines without augmentation.
+            Features are then rounded to half precision, in the first epoch too. None for no
+            cache.
 
     Raises:
         CibaError: Sizes are missing, repeated, or larger than a feature.
@@ -67,7 +69,8 @@ class BottleneckTraining(BaseModel):
             )
         teacher_model = FrozenModel('teacher', **teacher)
         student_model = FrozenModel('student', **student)
-        super().__init__(data_preprocessor=_PairPreprocessor(teacher_model, student_model))
+        # mmengine's default preprocessor: it only moves the batch to the device.
+        super().__init__()
         self.teacher = teacher_model
         self.student = student_model
         self.bottleneck_config = dict(bottleneck)
@@ -94,9 +97,20 @@ class BottleneckTraining(BaseModel):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 bottleneck.init_weights()
-        self.teacher.load()
-        self.student.load()
-        if self.cache_folder is not None:
+        self.load_frozen_models()
+
+    def load_frozen_models(self) -> None:
+        """Read the two frozen models' weights and open the cache of their features, once.
+
+        mmengine calls :meth:`init_weights` in training only; testing comes here with its first
+        batch.
+
+        Raises:
+            CibaError: A checkpoint is missing or another model's.
+        """
+        self.teacher.ensure_loaded()
+        self.student.ensure_loaded()
+        if self.cache_folder is not None and self._cache is None:
             pair = {'teacher': self.teacher.describe(), 'student': self.student.describe()}
             self._cache = FeatureCache(self.cache_folder, pair)
 
@@ -110,23 +124,24 @@ class BottleneckTraining(BaseModel):
             'student': self.student.describe(),
         }
 
-    def forward(
-        self, teacher: dict, student: dict, mode: str = 'loss'
-    ) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """Losses of a training batch, or what validation measures.
+    def forward(self, mode: str = 'loss', **data: Any) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Compute the losses of a training batch, or what validation measures.
 
         Args:
-            teacher: The teacher's batch.
-            student: The student's batch.
             mode: ``'loss'`` or ``'predict'``.
+            data: ``inputs`` and ``data_samples``, as the data loader gives them.
 
         Returns:
             For ``'loss'``, for each size H, ``h<H>.loss_generation`` and, weighted by lambda,
             ``h<H>.loss_regularization``. For ``'predict'``, one dict for the batch: the features
             ``teacher`` (B, C', \\*grid) and ``student`` (B, C, \\*grid), and ``h<H>``, the terms
             of that bottleneck (see :meth:`Bottleneck.terms`).
+
+        Raises:
+            CibaError: A frozen model cannot be loaded, or bottlenecks are to be measured that were
+                neither trained nor loaded.
         """
-        teacher_feature, student_feature = self._features(teacher, student)
+        teacher_feature, student_feature = self._features(data)
         if mode == 'loss':
             return self._losses(teacher_feature, student_feature)
         return self._measure(teacher_feature, student_feature)
@@ -144,41 +159,33 @@ class BottleneckTraining(BaseModel):
         return losses
 
     def _measure(self, teacher_feature: Tensor, student_feature: Tensor) -> list[dict[str, Any]]:
+        if self.steps == 0:
+            raise CibaError(
+                'these bottlenecks were not trained for a single step, so there is nothing to '
+                'measure. Give a checkpoint of an Algorithm 1 run.'
+            )
         terms = {
             name: bottleneck.terms(teacher_feature, student_feature)
             for name, bottleneck in self.bottlenecks.items()
         }
         return [{'teacher': teacher_feature, 'student': student_feature, **terms}]
 
-    def _features(self, teacher: dict, student: dict) -> tuple[Tensor, Tensor]:
-        cache, samples = self._cache, student.get('data_samples')
+    def _features(self, data: dict) -> tuple[Tensor, Tensor]:
+        self.load_frozen_models()
+        cache, samples, device = self._cache, data.get('data_samples'), self.steps.device
         if cache is not None:
-            pair = cache.get(samples, self.steps.device)
+            pair = cache.get(samples, device)
             if pair is not None:
                 return pair
-        student_feature = self.student.feature(student)
-        teacher_feature, window = align_to_student(
-            self.teacher.feature(teacher), student_feature, self.teacher.tap, self.student.tap
-        )
+        student_feature = self.student.feature(data, device)
+        teacher_feature, window = self.teacher.target(data, student_feature, self.student.tap)
         student_feature = crop(student_feature, window)
         if cache is not None:
-            cache.put(samples, teacher_feature, student_feature)
+            # What is kept for later runs has to be sound.
+            look_now()
+            # Rounded as they will be read back: a cache that is filled changes no step.
+            return cache.put(samples, teacher_feature, student_feature)
         return teacher_feature, student_feature
-
-
-class _PairPreprocessor(nn.Module):
-    """Splits a batch between two frozen models, each with its own preprocessing."""
-
-    def __init__(self, teacher: FrozenModel, student: FrozenModel) -> None:
-        super().__init__()
-        self.models = {'teacher': teacher, 'student': student}
-        # Follows its holder from device to device, as the frozen models must.
-        self.register_buffer('place', torch.zeros(()), persistent=False)
-
-    def forward(self, data: dict, training: bool = False) -> dict[str, dict]:
-        for model in self.models.values():
-            model.to(self.place.device)
-        return {role: model.preprocess(data) for role, model in self.models.items()}
 
 
 @OPTIM_WRAPPERS.register_module()

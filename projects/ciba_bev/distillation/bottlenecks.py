@@ -8,9 +8,10 @@ everywhere, so that a bottleneck serves features with any grid or none.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from mmengine.dist import broadcast
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +22,10 @@ from ..registry import MODELS
 
 # Up to here the standard deviation is exp(x) exactly; beyond, its tangent, which does not overflow.
 _LARGEST_LOG_DEVIATION = 10.0
+# Training batches over which the use of codebook entries is counted.
+_USE_WINDOW = 100
+# Standard deviation of the noise on entries, as a share of that of the encoder's outputs.
+_PLACEMENT_NOISE = 0.5
 
 
 class BottleneckTerms(NamedTuple):
@@ -281,13 +286,14 @@ class SelfAttentionBottleneck(Bottleneck):
     Args: see :class:`Bottleneck`, and
         num_heads: Attention heads, each of H / (``channel_groups`` x ``num_heads``) channels,
             rounded up.
-        channel_groups: Tokens that each cell's code is split into, of equal size. With 1, the
-            choice for grids, a feature without a grid is a single token that attends to nothing
-            but itself; such features need a few groups, which then attend to each other.
+        channel_groups: Tokens that each cell's code is split into, of equal size. 1 is the choice
+            for grids. A feature without a grid needs at least 2, which attend to each other.
         query_chunk: Largest number of queries that attend at a time.
 
     Raises:
-        CibaError: The code does not split into that many groups, or a value is not positive.
+        CibaError: The code does not split into that many groups, or a value is not positive. A
+            feature that makes a single token is refused when it is encoded: a token that attends
+            to itself alone gets the same value whatever queries and keys are.
     """
 
     def __init__(
@@ -334,6 +340,12 @@ class SelfAttentionBottleneck(Bottleneck):
         # (B, groups, width, cells) to (B, cells x groups, width), and back.
         by_cell = code.reshape(batch, self.channel_groups, width, -1).permute(0, 3, 1, 2)
         tokens = by_cell.flatten(1, 2)
+        if tokens.size(1) < 2:
+            raise CibaError(
+                f'SelfAttentionBottleneck: a feature of shape {tuple(teacher_feature.shape)} makes '
+                f'a single token, which has nothing to attend to. Set channel_groups to 2 or more, '
+                f'a divisor of bottleneck_size {self.bottleneck_size}.'
+            )
         tokens = tokens + self.attention(tokens)
         return tokens.view(by_cell.shape).permute(0, 2, 3, 1).reshape(code.shape).float()
 
@@ -350,6 +362,10 @@ class VectorQuantizedBottleneck(Bottleneck):
     The code of a cell is the entry of a codebook nearest to the encoder's output. The gradient
     passes the choice as if it were the identity. The regularization is the cited work's codebook
     term plus ``commitment`` times its commitment term, computed in float32.
+
+    The first training batch places the codebook where the encoder's outputs are; entries far from
+    all of them would never be chosen, and never learn. Training also reports ``used_codes``, the
+    share of entries chosen in the last 100 batches.
 
     Args: see :class:`Bottleneck`, and
         codebook_size: Entries of the codebook (the cited work: 512).
@@ -383,6 +399,27 @@ class VectorQuantizedBottleneck(Bottleneck):
             raise CibaError(f'codebook_size is {codebook_size}; it must be at least 1.')
         self.commitment = commitment
         self.codebook = nn.Embedding(codebook_size, bottleneck_size)
+        self.register_buffer('codebook_is_placed', torch.tensor(False))
+        # Training batches so far, and the one in which each entry was last chosen.
+        self.register_buffer('_batches', torch.zeros((), dtype=torch.long), persistent=False)
+        never = torch.full((codebook_size,), -_USE_WINDOW, dtype=torch.long)
+        self.register_buffer('_last_use', never, persistent=False)
+
+    def init_weights(self) -> None:
+        """See :meth:`Bottleneck.init_weights`; the next training batch places the codebook."""
+        super().init_weights()
+        self.codebook_is_placed.fill_(False)
+
+    def forward(
+        self,
+        teacher_feature: Tensor,
+        student_feature: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """See :meth:`Bottleneck.forward`; ``used_codes`` is added, from 0 to 1."""
+        losses = super().forward(teacher_feature, student_feature, generator)
+        used = self._batches - self._last_use < _USE_WINDOW
+        return {**losses, 'used_codes': used.float().mean()}
 
     def encode(
         self,
@@ -397,7 +434,12 @@ class VectorQuantizedBottleneck(Bottleneck):
     def _encode_for_training(
         self, teacher_feature: Tensor, sample: bool, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor | None]:
-        encoded, nearest = self._quantize(teacher_feature)
+        if sample and not self.codebook_is_placed:
+            self._place_codebook(teacher_feature, generator)
+        encoded, nearest, index = self._quantize(teacher_feature)
+        if sample:
+            self._batches += 1
+            self._last_use[index.unique()] = self._batches
         # The value of the entry, the gradient of the encoder's output.
         code = encoded + (nearest - encoded).detach()
         regularization = (nearest - encoded.detach()).square() + self.commitment * (
@@ -405,8 +447,29 @@ class VectorQuantizedBottleneck(Bottleneck):
         ).square()
         return code, regularization
 
-    def _quantize(self, teacher_feature: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's output and the entries nearest to it, both (B, H, \\*grid), float32."""
+    @torch.no_grad()
+    def _place_codebook(self, teacher_feature: Tensor, generator: torch.Generator | None) -> None:
+        """Set the entries to outputs of the encoder for this batch, and noise that tells copies."""
+        _require_channels(teacher_feature, self.in_channels, "the teacher's feature")
+        outputs = self.encoder(teacher_feature).float().movedim(1, -1)
+        outputs = outputs.reshape(-1, self.bottleneck_size)
+        entries = self.codebook.weight
+        place = dict(generator=generator, device=outputs.device)
+        chosen = outputs[torch.randint(len(outputs), entries.shape[:1], **place)]
+        noise = torch.randn(entries.shape, **place)
+        spread = outputs.std(0, unbiased=False)
+        entries.copy_(chosen + _PLACEMENT_NOISE * spread * noise)
+        # Each process has its own batch; the first one's codebook is everyone's.
+        broadcast(entries.data, src=0)
+        self.codebook_is_placed.fill_(True)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        # Codebooks saved before there was this flag have been trained.
+        state_dict.setdefault(f'{prefix}codebook_is_placed', torch.tensor(True))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _quantize(self, teacher_feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The encoder's output, the entries nearest to it, (B, H, \\*grid), and their numbers."""
         _require_channels(teacher_feature, self.in_channels, "the teacher's feature")
         encoded = self.encoder(teacher_feature).float()
         with torch.no_grad(), torch.autocast(encoded.device.type, enabled=False):
@@ -415,7 +478,7 @@ class VectorQuantizedBottleneck(Bottleneck):
             # Squared distance less the vector's own square, which is the same for all entries.
             distance = torch.addmm(entries.square().sum(1), vectors, entries.t(), alpha=-2)
             index = distance.argmin(1).view(encoded.shape[:1] + encoded.shape[2:])
-        return encoded, self.codebook(index).movedim(-1, 1).float()
+        return encoded, self.codebook(index).movedim(-1, 1).float(), index
 
 
 class _TwoLayers(nn.Sequential):

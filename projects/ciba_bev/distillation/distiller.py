@@ -15,11 +15,11 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..errors import CibaError
+from ..finiteness import require_finite
 from ..registry import MODELS, TASK_UTILS
 from .bottleneck_training import load_bottleneck
-from .bottlenecks import Bottleneck
-from .frozen_model import FrozenModel, require_finite, select_inputs
-from .taps import FeatureTap, align_to_student, crop
+from .frozen_model import FrozenModel, select_inputs
+from .taps import FeatureTap, crop
 
 _PREFIX = 'student.'
 
@@ -76,12 +76,10 @@ class Distiller(BaseModel):
         teacher_model = FrozenModel('teacher', **teacher)
         with MODELS.switch_scope_and_registry(None) as registry:
             student_model = registry.build(student)
-        super().__init__(
-            data_preprocessor=_DistillationPreprocessor(
-                student_model, student_inputs, teacher_model
-            )
-        )
+        # mmengine's default preprocessor: it only moves the batch to the device.
+        super().__init__()
         self.student = student_model
+        self.student_inputs = student_inputs
         self.teacher = teacher_model
         self.student_tap = FeatureTap(**student_tap)
         self.student_tap.attach(self.student)
@@ -91,8 +89,6 @@ class Distiller(BaseModel):
         self.target = target
         self.normalize_target = normalize_target
         self.target_weight = None if target_weight is None else TASK_UTILS.build(target_weight)
-        # Outside the submodules, like the teacher: neither trained nor saved.
-        self._encoder: list[Bottleneck] = []
         self._register_state_dict_hook(_drop_prefix)
         self._register_load_state_dict_pre_hook(_add_prefix)
 
@@ -103,10 +99,19 @@ class Distiller(BaseModel):
             CibaError: A checkpoint is missing, another model's, or does not fit the others.
         """
         self.student.init_weights()
-        self.teacher.load()
-        if self.bottleneck_config is not None:
-            arguments = dict(self.bottleneck_config)
-            self._encoder = [load_bottleneck(teacher=self.teacher, **arguments)]
+        self.load_frozen_models()
+
+    def load_frozen_models(self) -> None:
+        """Read the weights of teacher and bottleneck, once.
+
+        Only the distillation loss needs them; validation and testing run the student alone.
+
+        Raises:
+            CibaError: A checkpoint is missing, another model's, or does not fit the others.
+        """
+        self.teacher.ensure_loaded()
+        if self.bottleneck_config is not None and self.teacher.encoder is None:
+            self.teacher.encoder = load_bottleneck(teacher=self.teacher, **self.bottleneck_config)
 
     @property
     def bottleneck_size(self) -> int | None:
@@ -125,80 +130,53 @@ class Distiller(BaseModel):
             'student_tap': self.student_tap.describe(),
         }
 
-    def forward(self, student: dict, teacher: dict | None = None, mode: str = 'tensor') -> Any:
-        """The student's forward pass; in training also the distillation loss.
+    def forward(self, mode: str = 'tensor', **data: Any) -> Any:
+        """Run the student; in training also compute the distillation loss.
 
         Args:
-            student: The student's batch.
-            teacher: The teacher's batch, for ``mode='loss'``.
             mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
+            data: ``inputs`` and ``data_samples``, as the data loader gives them.
 
         Returns:
             For ``'loss'``, the student's losses and ``loss_distillation``; otherwise what the
             student returns.
         """
-        if mode != 'loss':
-            return self.student(**student, mode=mode)
+        training = mode == 'loss'
+        selected = select_inputs(data, self.student_inputs, 'student') if training else data
+        batch = self.student.data_preprocessor(selected, training)
+        if not training:
+            return self.student(**batch, mode=mode)
         with self.student_tap.attach(self.student) as reader:
-            losses = self.student(**student, mode='loss')
-        return {**losses, 'loss_distillation': self._distillation_loss(reader.feature, teacher)}
+            losses = self.student(**batch, mode='loss')
+        return {**losses, 'loss_distillation': self._distillation_loss(reader.feature, data)}
 
-    def _distillation_loss(self, student_feature: Tensor, teacher: dict) -> Tensor:
-        target, window = align_to_student(
-            self.teacher.feature(teacher), student_feature, self.teacher.tap, self.student_tap
+    def _distillation_loss(self, student_feature: Tensor, data: dict) -> Tensor:
+        self.load_frozen_models()
+        target, window = self.teacher.target(
+            data, student_feature, self.student_tap, sample=self.target == 'sample'
         )
-        target = self._encode(target)
         feature = crop(student_feature, window)
-        channels = target.size(1)
-        if channels > feature.size(1) or (not self._encoder and channels != feature.size(1)):
+        channels, width = target.size(1), feature.size(1)
+        if self.bottleneck_size is None and channels != width:
             raise CibaError(
-                f"the target has {channels} channels and the student's feature at "
-                f'{self.student_tap.module} has {feature.size(1)}. '
-                + (
-                    'Take a smaller bottleneck.'
-                    if self._encoder
-                    else 'Without a bottleneck both must be equal: choose another tap, or distil '
-                    'a code (bottleneck=dict(...)), which needs no equal widths.'
-                )
+                f"the teacher's feature has {channels} channels and the student's at "
+                f'{self.student_tap.module} has {width}. Choose another tap, or distil a code '
+                '(bottleneck=dict(...)), which needs no equal widths.'
+            )
+        if channels > width:
+            raise CibaError(
+                f"the code has {channels} channels and the student's feature at "
+                f'{self.student_tap.module} has {width}. Take a smaller bottleneck.'
             )
         if self.normalize_target:
             target = _normalize(target)
         arguments = [feature[:, :channels], target]
         if self.target_weight is not None:
-            weight = self.target_weight(teacher['data_samples'], tuple(student_feature.shape[2:]))
+            weight = self.target_weight(data['data_samples'], tuple(student_feature.shape[2:]))
             arguments.append(crop(weight, window).to(target))
         loss = self.loss_weight * self.loss(*arguments)
-        require_finite(loss, "the distillation loss (the student's feature)", teacher)
+        require_finite(loss, "the distillation loss (the student's feature)", data)
         return loss
-
-    @torch.no_grad()
-    def _encode(self, teacher_feature: Tensor) -> Tensor:
-        if not self._encoder:
-            return teacher_feature
-        encoder = self._encoder[0].to(teacher_feature.device)
-        return encoder.encode(teacher_feature, sample=self.target == 'sample').float()
-
-
-class _DistillationPreprocessor(nn.Module):
-    """Gives the student its inputs, and in training the teacher its own."""
-
-    def __init__(
-        self, student: BaseModel, student_inputs: Sequence[str] | None, teacher: FrozenModel
-    ) -> None:
-        super().__init__()
-        # Not as a submodule: it is the student's, which is one of the distiller's already.
-        self._parts = (student, teacher)
-        self._student_inputs = student_inputs
-
-    def forward(self, data: dict, training: bool = False) -> dict[str, dict]:
-        student, teacher = self._parts
-        batches = {}
-        if training:
-            teacher.to(next(student.parameters()).device)
-            batches['teacher'] = teacher.preprocess(data)
-            data = select_inputs(data, self._student_inputs, 'student')
-        batches['student'] = student.data_preprocessor(data, training)
-        return batches
 
 
 def _normalize(target: Tensor) -> Tensor:

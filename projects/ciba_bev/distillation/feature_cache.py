@@ -3,83 +3,140 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import CibaError
+from ..files import make_folder, write_file
 
 _RESERVE_BYTES = 2**30
+_ROLES = ('teacher', 'student')
+_NO_NAMES = (
+    'a feature cache needs to tell samples apart: pack data samples with token or sample_idx '
+    '(meta_keys of the pipeline), or set feature_cache=None.'
+)
 
 
 class FeatureCache:
     """Pairs of features by sample, in a folder that belongs to one pair of models and taps.
 
     Other weights or another tap lead to another folder, so features are never mixed up. Features
-    are kept in half precision.
+    are kept in half precision and handed out rounded to it from the first time on: a training
+    sees the same numbers whether the cache is empty, full or in between.
 
     Args:
         folder: Where caches lie; one subfolder is made in it.
         pair: What defines the features (configs, weights, taps), as plain values.
+
+    Raises:
+        CibaError: The folder cannot be made.
     """
 
     def __init__(self, folder: str | os.PathLike, pair: dict[str, Any]) -> None:
         key = hashlib.sha256(json.dumps(pair, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = Path(folder, key)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
 
     def get(self, samples: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor] | None:
-        """The features of a batch, if all of its samples are there.
+        """Return the features of a batch if all of its samples are there.
 
         Args:
             samples: The batch's data samples.
-            device: Where the features shall be.
+            device: Where the features go.
 
         Returns:
             (B, C', \\*grid) of the teacher and (B, C, \\*grid) of the student, float32; or None.
-        """
-        files = [self._file(sample) for sample in samples]
-        if not all(file.is_file() for file in files):
-            return None
-        pairs = [torch.load(file, map_location=device, weights_only=True) for file in files]
-        teacher, student = (torch.stack(features).float() for features in zip(*pairs))
-        return teacher, student
+            A file that is damaged counts as missing.
 
-    def put(self, samples: Sequence[Any], teacher: Tensor, student: Tensor) -> None:
-        """Keep the features of a batch.
+        Raises:
+            CibaError: Nothing tells the samples apart.
+        """
+        if not samples:
+            raise CibaError(_NO_NAMES)
+        pairs = []
+        for sample in samples:
+            pair = _read(self._file(sample))
+            if pair is None:
+                return None
+            pairs.append(pair)
+        return _stack(pairs, device)
+
+    def put(
+        self, samples: Sequence[Any], teacher: Tensor, student: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Keep the features of a batch, and return them as :meth:`get` will.
 
         Args:
-            samples: The batch's data samples.
+            samples: The batch's data samples. What is kept of one of them already, stays.
             teacher: (B, C', \\*grid).
             student: (B, C, \\*grid).
 
+        Returns:
+            (B, C', \\*grid) and (B, C, \\*grid), float32, rounded to half precision.
+
         Raises:
-            CibaError: The disk is nearly full.
+            CibaError: The disk is nearly full or cannot be written to, or a feature has values
+                that half precision does not reach.
         """
-        for sample, pair in zip(samples, zip(teacher, student)):
+        pairs = []
+        for sample, features in zip(samples, zip(teacher, student)):
             file = self._file(sample)
-            halves = tuple(feature.detach().cpu().half().clone() for feature in pair)
-            needed = sum(feature.numel() * feature.element_size() for feature in halves)
-            if shutil.disk_usage(self.folder).free < needed + _RESERVE_BYTES:
+            pair = _read(file)
+            if pair is None:
+                pair = tuple(feature.detach().cpu().half().numpy() for feature in features)
+                self._write(file, pair)
+            pairs.append(pair)
+        return _stack(pairs, teacher.device)
+
+    def _write(self, file: Path, pair: tuple[np.ndarray, ...]) -> None:
+        for role, feature in zip(_ROLES, pair):
+            if not np.isfinite(feature).all():
                 raise CibaError(
-                    f'{self.folder}: the disk is nearly full. Give feature_cache a folder on a '
-                    'larger one, or None to compute features anew in every epoch.'
+                    f"feature_cache: the {role}'s feature has values beyond 65504, the largest "
+                    'of half precision, in which features are kept. Set feature_cache=None.'
                 )
-            partial = file.with_name(f'.{file.name}.{os.getpid()}')
-            torch.save(halves, partial)
-            os.replace(partial, file)
+        if shutil.disk_usage(self.folder).free < sum(map(np.size, pair)) * 2 + _RESERVE_BYTES:
+            raise CibaError(
+                f'{self.folder}: the disk is nearly full. Give feature_cache a folder on a '
+                'larger one, or None to compute features anew in every epoch.'
+            )
+        # The checksums of this format tell a damaged file; those of torch.save are not looked at.
+        content = io.BytesIO()
+        np.savez(content, **dict(zip(_ROLES, pair)))
+        write_file(file, content.getvalue())
 
     def _file(self, sample: Any) -> Path:
+        """The file of a sample, named by what tells it from all others, of other splits too."""
         metainfo = getattr(sample, 'metainfo', {})
-        name = metainfo.get('token') or metainfo.get('sample_idx')
-        if name is None:
-            raise CibaError(
-                'a feature cache needs to tell samples apart: pack token or sample_idx '
-                '(meta_keys of the pipeline), or set feature_cache=None.'
-            )
-        return self.folder / f'{hashlib.sha256(str(name).encode()).hexdigest()[:32]}.pt'
+        name = metainfo.get('token')
+        if not name and 'sample_idx' in metainfo:
+            # Counts the samples of one info file only.
+            place = [metainfo.get(key) for key in ('lidar_path', 'img_path', 'filename')]
+            name = json.dumps([metainfo['sample_idx'], *place], default=str)
+        if not name:
+            raise CibaError(_NO_NAMES)
+        return self.folder / f'{hashlib.sha256(str(name).encode()).hexdigest()[:32]}.npz'
+
+
+def _read(file: Path) -> tuple[np.ndarray, ...] | None:
+    """The pair that a file holds; None if there is no such file or it is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            pair = tuple(content[role] for role in _ROLES)
+    # Damage shows in as many ways as there are fields in the format.
+    except Exception:
+        return None
+    return pair if all(feature.dtype == np.float16 for feature in pair) else None
+
+
+def _stack(pairs: Sequence[tuple[np.ndarray, ...]], device: torch.device) -> tuple[Tensor, Tensor]:
+    teacher, student = (torch.from_numpy(np.stack(features)) for features in zip(*pairs))
+    return teacher.to(device).float(), student.to(device).float()

@@ -1,4 +1,4 @@
-"""A trained model that is only looked at: the teacher, and Algorithm 1's undistilled student."""
+"""The holder of a frozen model: the teacher, or Algorithm 1's undistilled student."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from ..checkpoints.matching import load_weights, require_complete, weights_of
 from ..errors import CibaError
+from ..finiteness import require_finite
 from ..registry import MODELS
+from .bottlenecks import Bottleneck
 from .hooks import RECORD_KEY
-from .taps import FeatureTap
+from .taps import FeatureTap, Window, align_to_student
 
 PRECISIONS = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
@@ -23,9 +25,12 @@ PRECISIONS = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloa
 class FrozenModel:
     """A model that is run up to a tap, without autograd, and never trained or saved.
 
-    It is no ``nn.Module`` on purpose: a model that holds one does not find it among its own
-    submodules, so it is not in the optimizer, not in checkpoints, not wrapped for distributed
-    training, and ``train()`` does not reach it.
+    It is deliberately not an ``nn.Module``: the model that holds it does not list it among its
+    submodules, so it stays out of the optimizer, checkpoints, distributed training and
+    ``train()``.
+
+    Its weights are read at the latest when it is first used, in training, validation and testing
+    alike: there is no way to a feature of random weights.
 
     Args:
         role: What it is to its holder, for messages: ``'teacher'`` or ``'student'``.
@@ -65,6 +70,7 @@ class FrozenModel:
         self.inputs = inputs
         self.precision = precision
         self.fingerprint = ''
+        self.encoder: Bottleneck | None = None
         cfg = Config.fromfile(config) if isinstance(config, str) else Config(dict(model=config))
         with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
             self.model = registry.build(cfg.model)
@@ -101,6 +107,15 @@ class FrozenModel:
         require_complete(comparison, self.checkpoint, self.config)
         self.fingerprint = fingerprint_of(self.model.state_dict())
 
+    def ensure_loaded(self) -> None:
+        """Read the trained weights, unless that was done already.
+
+        Raises:
+            CibaError: As :meth:`load`.
+        """
+        if not self.fingerprint:
+            self.load()
+
     def describe(self) -> dict[str, Any]:
         """Whose features these are, as plain values, for records."""
         return {
@@ -110,50 +125,74 @@ class FrozenModel:
             'tap': self.tap.describe(),
         }
 
-    def preprocess(self, data: dict) -> dict:
-        """Select this model's inputs from a collated batch and run its data preprocessor.
-
-        Args:
-            data: ``inputs`` and ``data_samples``, as the data loader gives them. Left unchanged.
-
-        Returns:
-            The model's own ``inputs`` and ``data_samples``, on its device.
-        """
-        chosen = select_inputs(data, self.inputs, self.role)
-        samples = chosen.get('data_samples')
-        if samples is not None:
-            # Preprocessing notes image sizes on the samples; the other model notes its own.
-            chosen['data_samples'] = [
-                sample.clone() if hasattr(sample, 'clone') else sample for sample in samples
-            ]
-        return self.model.data_preprocessor(chosen, False)
-
     def to(self, device: torch.device) -> None:
-        """Move the model, if it is not there yet."""
+        """Move the model, unless it is there already."""
         if next(self.model.parameters()).device != device:
             self.model.to(device)
 
     @torch.no_grad()
-    def feature(self, data: dict) -> Tensor:
+    def feature(self, data: dict, device: torch.device | str = 'cpu') -> Tensor:
         """Run the model as far as the tap.
 
         Args:
-            data: A batch from :meth:`preprocess`.
+            data: ``inputs`` and ``data_samples``, as the data loader gives them. Left unchanged.
+            device: Where the model runs; it moves there first.
 
         Returns:
             The tapped feature, (B, C, \\*grid), float32, without gradient.
 
         Raises:
-            CibaError: The feature is not finite; the message names the samples.
+            CibaError: The weights cannot be loaded, the batch lacks an input, or the feature is
+                not finite; the message names the samples.
         """
-        device = next(self.model.parameters()).device
+        self.ensure_loaded()
+        device = torch.device(device)
+        self.to(device)
+        batch = self.model.data_preprocessor(self._select(data), False)
         dtype = self._autocast_dtype(device)
         reduced = torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
         with reduced, self.tap.attach(self.model, stop=True) as reader:
-            self.model(**data, mode='predict')
+            self.model(**batch, mode='predict')
         feature = reader.feature.float()
         require_finite(feature, f"the {self.role}'s feature at {self.tap.module}", data)
         return feature
+
+    @torch.no_grad()
+    def target(
+        self, data: dict, student_feature: Tensor, student_tap: FeatureTap, sample: bool = False
+    ) -> tuple[Tensor, Window]:
+        """Compute what a student's feature is to imitate.
+
+        Args:
+            data: A collated batch.
+            student_feature: (B, C, \\*grid); says where the target is needed.
+            student_tap: Where that was read.
+            sample: Take a sample of the code's distribution instead of its mean.
+
+        Returns:
+            The code h' (B, H, \\*covered), or the whole feature if there is no encoder, float32,
+            on the cells of the student's grid that the teacher covers; and these cells.
+
+        Raises:
+            CibaError: As :meth:`feature`, or the two grids cannot be aligned.
+        """
+        device = student_feature.device
+        feature = self.feature(data, device)
+        feature, window = align_to_student(feature, student_feature, self.tap, student_tap)
+        if self.encoder is not None:
+            feature = self.encoder.to(device).encode(feature, sample=sample).float()
+        return feature, window
+
+    def _select(self, data: dict) -> dict:
+        """Select this model's inputs from a batch, with data samples of its own to write on."""
+        selected = select_inputs(data, self.inputs, self.role)
+        samples = selected.get('data_samples')
+        if samples is not None:
+            # Preprocessing notes image sizes on the samples; the other model notes its own.
+            selected['data_samples'] = [
+                sample.clone() if hasattr(sample, 'clone') else sample for sample in samples
+            ]
+        return selected
 
     def _autocast_dtype(self, device: torch.device) -> torch.dtype | None:
         if self.precision != 'auto':
@@ -188,35 +227,6 @@ def select_inputs(data: dict, names: Sequence[str] | None, role: str) -> dict:
                 '(see configs/_base_/datasets/nuscenes_lidar_camera.py) and pack it.'
             )
     return dict(data, inputs={name: inputs[name] for name in names})
-
-
-def require_finite(value: Tensor, what: str, data: dict | None) -> None:
-    """Refuse a feature or a loss that holds NaN or infinity.
-
-    Args:
-        value: Any tensor.
-        what: Its name, for the message.
-        data: The batch it comes from.
-
-    Raises:
-        CibaError: It is not finite; the message names the samples.
-    """
-    # A sum is one number to look at, and not finite as soon as one summand is not.
-    if bool(value.detach().sum(dtype=torch.float64).isfinite()):
-        return
-    data = data or {}
-    # Detectors get data samples with a token each, classifiers a list of names.
-    tokens = [_token(sample) for sample in data.get('data_samples') or []] or data.get('names', [])
-    raise CibaError(
-        f'{what} holds NaN or infinity, for samples {", ".join(tokens) or "unknown"}. The weights '
-        'are not updated with it. Look at these samples and at the training that made the model; '
-        "in reduced precision, try precision='float32'."
-    )
-
-
-def _token(sample: Any) -> str:
-    metainfo = getattr(sample, 'metainfo', {})
-    return str(metainfo.get('token') or metainfo.get('sample_idx', '?'))
 
 
 def fingerprint_of(weights: dict[str, Tensor]) -> str:

@@ -110,6 +110,25 @@ class FeatureTap:
             )
         return TapReader(self, modules[self.module], stop)
 
+    @torch.no_grad()
+    def read(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Run a model as far as the tap and return the feature.
+
+        Args:
+            model: The model, unwrapped.
+            args: Positional arguments of its forward pass.
+            kwargs: Keyword arguments of its forward pass.
+
+        Returns:
+            (B, C, \\*grid), without gradient.
+
+        Raises:
+            CibaError: As :meth:`attach` and :attr:`TapReader.feature`.
+        """
+        with self.attach(model, stop=True) as reader:
+            model(*args, **kwargs)
+        return reader.feature
+
     def to_feature(self, value: Any) -> Tensor:
         """Bring what was read into the form (B, C, \\*grid).
 

@@ -319,7 +319,7 @@ def build_step(cfg: Config, variant: Variant, device: torch.device) -> Step:
         teacher = FrozenModel('teacher', **cfg.model.teacher)
         teacher.load()
         teacher.to(device)
-        return lambda batch: teacher.feature(teacher.preprocess(batch))
+        return lambda batch: teacher.feature(batch, device)
     if variant.part == 'student':
         model_config = cfg.model.student
         inputs = cfg.model.get('student_inputs')

@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
-import os
+import logging
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
+import torch
 from mmengine.dist import master_only
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import BaseLoop, CheckpointLoader, EpochBasedTrainLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..checkpoints.matching import load_weights, require_complete, require_half, weights_of
+from ..errors import CibaError
+from ..files import unwritable, written_whole
+from ..finiteness import postponed_checks
+from .checkpoint_hook import KeepingCheckpointHook
+from .distributed import patient_scoring
+from .epoch_loop import ResumableEpochLoop
+from .finite_loss_hook import FiniteLossHook
+from .parent_watch import LoadingProcessStart
+from .resume_checks import STEPS_KEY, describe_steps, require_same_course
 
 
 class CheckedRunner(Runner):
     """A Runner that loads no weights of another model and never leaves half a checkpoint behind.
 
     Testing and resuming want exactly the config's model; ``load_from``, which starts a training
-    from other weights, wants at least half of the model filled and reports the rest.
+    from other weights, wants at least half of the model filled and reports the rest. A training
+    ends at the first loss that is not finite, and no weights are saved that are not.
     """
 
     _wants_complete_checkpoint = False
+    _is_resuming = False
 
     @property
     def bare_model(self) -> nn.Module:
         """The model itself, without the wrapper of distributed training."""
         return self.model.module if is_model_wrapper(self.model) else self.model
+
+    def train(self) -> nn.Module:
+        """Train the model.
+
+        Returns:
+            The model.
+
+        Raises:
+            CibaError: The checkpoint is not one of this training, or the training diverged.
+        """
+        try:
+            with patient_scoring():
+                return super().train()
+        finally:
+            postponed_checks()
 
     def test(self) -> dict[str, float]:
         """Score the model on the test data.
@@ -38,16 +70,19 @@ class CheckedRunner(Runner):
             CibaError: The checkpoint is not one of this model.
         """
         self._wants_complete_checkpoint = True
-        return super().test()
+        with patient_scoring():
+            return super().test()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Go on from a checkpoint of this training; arguments as for mmengine's Runner.
 
         Raises:
-            CibaError: The checkpoint is not one of this model.
+            CibaError: The checkpoint is not one of this training: of another model, schedule or
+                total batch size.
         """
-        self._wants_complete_checkpoint = True
+        self._wants_complete_checkpoint = self._is_resuming = True
         super().resume(filename, *args, **kwargs)
+        self._is_resuming = False
 
     def load_checkpoint(
         self,
@@ -77,19 +112,102 @@ class CheckedRunner(Runner):
             require_complete(comparison, filename, self.cfg.filename or 'this config')
         else:
             require_half(comparison, filename, 'load_from')
+        if self._is_resuming:
+            require_same_course(checkpoint, filename, self)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
 
     @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
         """Write a checkpoint; arguments as for mmengine's Runner.
 
         In a local folder it appears under its name only once it is complete.
+
+        Raises:
+            CibaError: The weights are not finite, or the file cannot be written.
         """
-        if not os.path.isdir(out_dir):
-            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+        self._require_finite_weights(filename)
+        write = partial(
+            super().save_checkpoint,
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            meta={**(meta or {}), STEPS_KEY: describe_steps(self)},
+            by_epoch=by_epoch,
+        )
+        if file_client_args or backend_args or '://' in str(out_dir):
+            write(out_dir, filename, file_client_args, backend_args=backend_args)
             return
-        partial = f'.{filename}.partial'
-        super().save_checkpoint(out_dir, partial, *args, **kwargs)
-        os.replace(Path(out_dir, partial), Path(out_dir, filename))
+        with written_whole(Path(out_dir, filename)) as unfinished:
+            write(str(unfinished.parent), unfinished.name)
+
+    def _require_finite_weights(self, filename: str) -> None:
+        """Refuse to save a model that has diverged since the last loss."""
+        weights = dict(self.bare_model.named_parameters())
+        finite = [value.detach().isfinite().all() for value in weights.values()]
+        flags = (
+            torch.stack([flag.to(finite[0].device) for flag in finite]).tolist() if finite else []
+        )
+        bad = [name for name, is_good in zip(weights, flags) if not is_good]
+        if bad:
+            raise CibaError(
+                f'{filename} is not written: {len(bad)} of {len(weights)} parameters hold NaN or '
+                f'infinity ({bad[0]} is one). The last step diverged; go on from the checkpoint '
+                'before, with a lower learning rate or in float32.'
+            )
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the training loop; mmengine's loop over epochs is replaced by one that resumes."""
+        if isinstance(loop, dict):
+            kind = loop.get('type', 'EpochBasedTrainLoop' if loop.get('by_epoch') else None)
+            if kind in ('EpochBasedTrainLoop', EpochBasedTrainLoop):
+                loop = {
+                    key: value for key, value in loop.items() if key not in ('type', 'by_epoch')
+                }
+                loop = ResumableEpochLoop(self, self._train_dataloader, **loop)
+        return super().build_train_loop(loop)
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
+        """Build a data loader whose processes end with this one; arguments as for mmengine's."""
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        if not isinstance(loader.worker_init_fn, LoadingProcessStart):
+            loader.worker_init_fn = LoadingProcessStart(loader.worker_init_fn)
+        return loader
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger, of which a log that cannot be written is an error."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = partial(_refuse_log, handler)
+        return logger
+
+    def register_hook(self, hook: Hook | dict, *args: Any, **kwargs: Any) -> None:
+        """Register a hook; ``CheckpointHook`` becomes one that keeps good checkpoints."""
+        if isinstance(hook, dict) and hook.get('type') in ('CheckpointHook', CheckpointHook):
+            hook = dict(hook, type=KeepingCheckpointHook)
+        super().register_hook(hook, *args, **kwargs)
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register mmengine's hooks, and the guard against losses that are not finite."""
+        super().register_default_hooks(hooks)
+        self.register_hook(FiniteLossHook())
+
+
+def _refuse_log(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+    """Called where ``logging`` would print a trace and go on: while an exception is handled."""
+    error = sys.exc_info()[1]
+    if isinstance(error, OSError):
+        raise unwritable(handler.baseFilename, error) from error
+    logging.Handler.handleError(handler, record)

@@ -245,7 +245,7 @@ def _accumulate(
         for batch in islice(loader, ceil(total / (loader.batch_size or 1))):
             wanted = total - samples
             for network, covariance in zip(networks, covariances):
-                feature = network.feature(network.preprocess(batch))[:wanted]
+                feature = network.feature(batch, device)[:wanted]
                 _require_channels(feature.size(1), bottleneck_size, network)
                 covariance.update(feature)
             samples += feature.size(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 from math import isnan
@@ -11,6 +12,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.registry import METRICS, init_default_scope
 
 from ..checkpoints.files import read_checkpoints_safely
 from ..errors import CibaError, exit_with_message
@@ -21,6 +23,7 @@ from .config_checks import check_config
 from .distributed import finish_distributed, prepare_distributed
 
 RESULTS_FOLDER = 'predictions'
+RESULTS_FILE = Path('pred_instances_3d', 'results_nusc.json')
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -35,6 +38,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser('Score a checkpoint.')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='also write the metrics to this JSON file')
+    parser.add_argument(
+        '--format-only',
+        action='store_true',
+        help='compute no scores; write the result file for the nuScenes test server',
+    )
     parser.add_argument(
         '--show-dir', help='draw detections on cameras and bird-eye view into this folder'
     )
@@ -83,13 +91,62 @@ def write_metrics(metrics: dict[str, Any], path: str | os.PathLike) -> None:
     write_file(path, json.dumps(numbers, indent=2) + '\n')
 
 
-def _keep_predictions(cfg: Config) -> Path:
-    """Have the nuScenes metric write its result file into the work folder; returns that file."""
-    evaluators = cfg.test_evaluator
-    evaluator = evaluators[0] if isinstance(evaluators, list) else evaluators
-    if not evaluator.get('jsonfile_prefix'):
-        evaluator['jsonfile_prefix'] = str(Path(cfg.work_dir, RESULTS_FOLDER))
-    return Path(evaluator['jsonfile_prefix'], 'pred_instances_3d', 'results_nusc.json')
+def keep_predictions(cfg: Config, format_only: bool = False) -> list[Path]:
+    """Have the nuScenes metrics of a config write their result files where they stay.
+
+    Args:
+        cfg: The config, its ``work_dir`` set; its ``test_evaluator`` is changed.
+        format_only: Whether they are to compute no scores.
+
+    Returns:
+        The result files, in the work folder unless the config says where; none if no evaluator of
+        the config writes any.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    evaluators = cfg.get('test_evaluator') or []
+    files = []
+    for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        metric = evaluator.get('type')
+        if isinstance(metric, str):
+            with METRICS.switch_scope_and_registry(None) as registry:
+                metric = registry.get(metric)
+        # mmdet3d's own metric, ours, and what others derive from them.
+        known = inspect.signature(metric).parameters if metric else {}
+        if not {'jsonfile_prefix', 'format_only'} <= set(known):
+            continue
+        if not evaluator.get('jsonfile_prefix'):
+            evaluator['jsonfile_prefix'] = str(Path(cfg.work_dir, RESULTS_FOLDER))
+        if format_only:
+            evaluator['format_only'] = True
+        files.append(Path(evaluator['jsonfile_prefix'], RESULTS_FILE))
+    return files
+
+
+def _check_outputs(cfg: Config, args: argparse.Namespace, results: list[Path]) -> None:
+    """Refuse, before the first frame, what cannot be written after the last one."""
+    if args.format_only and args.out:
+        raise CibaError(
+            '--out writes scores and --format-only computes none. Leave one of them out.'
+        )
+    for option, wanted in (('--format-only', args.format_only), ('--show-dir', args.show_dir)):
+        if wanted and not results:
+            raise CibaError(
+                f'{cfg.filename}: {option} needs predictions in nuScenes format, and no metric in '
+                'test_evaluator writes them (ciba_bev.NuScenesDetectionMetric does).'
+            )
+
+
+def _draw(cfg: Config, args: argparse.Namespace, results: Path) -> None:
+    # Imported here because the plotting libraries take seconds to load.
+    from ..visualization.predictions import draw_predictions
+
+    dataset = cfg.test_dataloader.dataset
+    while 'ann_file' not in dataset:
+        dataset = dataset.dataset
+    root = Path(dataset.get('data_root') or '')
+    draw_predictions(
+        results, root / dataset.ann_file, root, args.show_dir, args.show_count, args.score_thr
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -102,18 +159,17 @@ def main(arguments: list[str] | None = None) -> None:
 
     def run() -> None:
         cfg = read_config(args)
-        results = _keep_predictions(cfg) if args.show_dir else None
+        results = keep_predictions(cfg, args.format_only)
+        _check_outputs(cfg, args, results)
         metrics = test(cfg, args.checkpoint)
         is_main = is_main_process()
         finish_distributed()
         if is_main and args.out:
             write_metrics(metrics, args.out)
-        if is_main and results is not None:
-            # Imported here because the plotting libraries take seconds to load.
-            from ..visualization.predictions import draw_predictions
-
-            dataset = cfg.test_dataloader.dataset
-            annotations = Path(dataset.data_root, dataset.ann_file)
-            draw_predictions(results, annotations, args.show_dir, args.show_count, args.score_thr)
+        if is_main:
+            for file in results:
+                print(f'The predictions are in {file}.')
+            if args.show_dir:
+                _draw(cfg, args, results[0])
 
     exit_with_message(run, args.traceback)

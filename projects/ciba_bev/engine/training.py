@@ -6,20 +6,22 @@ import argparse
 import os
 import shlex
 import sys
-from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import find_latest_checkpoint
 
 from ..checkpoints.files import read_checkpoints_safely
 from ..checkpoints.matching import check_pretrained_weights
-from ..errors import CibaError, exit_with_message
+from ..errors import CibaError, exit_with_message, launched_rank
+from ..files import full_disk_explained
+from ..shell import shell_command
 from .checked_runner import CheckedRunner
+from .checkpoint_search import find_checkpoints, newest_whole_checkpoint
 from .command_lines import make_parser, read_config
 from .config_checks import check_config
-from .distributed import finish_distributed, prepare_distributed
+from .distributed import finish_distributed, prepare_distributed, require_agreement
+from .work_folder import occupied, require_no_checkpoints, set_checkpoints_aside
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -51,6 +53,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='go on from this checkpoint; without a value, from the latest one in the work folder',
+    )
+    parser.add_argument(
+        '--start-over',
+        action='store_true',
+        help='begin anew in a work folder that holds checkpoints, which are moved out of the way',
     )
     return parser.parse_args(arguments)
 
@@ -89,42 +96,54 @@ def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
                 'batch size that optim_wrapper.optimizer.lr is meant for.'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        _apply_resume(cfg, args.resume)
+    _apply_resume(cfg, args.resume, args.start_over)
 
 
-def _apply_resume(cfg: Config, checkpoint: str) -> None:
+def _apply_resume(cfg: Config, checkpoint: str | None, start_over: bool) -> None:
     """Point the config at the checkpoint to go on from, if there is one."""
+    if checkpoint is None and cfg.get('resume') and not cfg.get('load_from'):
+        # mmengine's way to say it in the config.
+        checkpoint = 'auto'
+    if start_over and checkpoint is not None:
+        raise CibaError('--start-over and --resume contradict each other. Leave one of them out.')
+    if checkpoint is None:
+        return
     if checkpoint == 'auto':
-        checkpoint = find_latest_checkpoint(cfg.work_dir)
-        if checkpoint is None:
-            print_log(f'{cfg.work_dir} has no checkpoint yet: training starts from the beginning.')
-            return
-        # The note of the latest checkpoint holds a full path; the folder may have moved since.
-        moved = Path(cfg.work_dir, Path(checkpoint).name)
-        if not Path(checkpoint).is_file() and moved.is_file():
-            checkpoint = str(moved)
+        checkpoint = newest_whole_checkpoint(cfg)
+    if checkpoint is None:
+        cfg.resume = False
+        print_log(f'{cfg.work_dir} has no checkpoint yet: training starts from the beginning.')
+        return
     cfg.resume = True
     cfg.load_from = checkpoint
 
 
-def train(cfg: Config) -> None:
+def train(cfg: Config, start_over: bool = False) -> None:
     """Train the model of a config, its command line applied.
 
     Args:
         cfg: The config; its ``launcher`` and ``work_dir`` are set.
+        start_over: Whether a training that begins anew may do so where another has left its
+            checkpoints; they are moved into a folder of their own.
 
     Raises:
-        CibaError: The config, its data or a checkpoint is at fault.
+        CibaError: The config, its data, a checkpoint or the work folder is at fault.
     """
     check_config(cfg)
     read_checkpoints_safely()
-    prepare_distributed(cfg)
-    runner = CheckedRunner.from_cfg(cfg)
-    if not cfg.get('resume'):
-        check_pretrained_weights(runner.bare_model)
-    runner.train()
-    finish_distributed()
+    with occupied(cfg.work_dir), full_disk_explained(cfg.work_dir):
+        if start_over:
+            set_checkpoints_aside(cfg)
+        elif not cfg.get('resume'):
+            require_no_checkpoints(cfg)
+        prepare_distributed(cfg)
+        runner = CheckedRunner.from_cfg(cfg)
+        start = cfg.load_from if cfg.get('resume') else 'none'
+        require_agreement(str(start), 'the checkpoint to go on from')
+        if not cfg.get('resume'):
+            check_pretrained_weights(runner.bare_model)
+        runner.train()
+        finish_distributed()
 
 
 def resume_command(arguments: list[str]) -> str:
@@ -143,6 +162,8 @@ def resume_command(arguments: list[str]) -> str:
     kept: list[str] = []
     skip_value = False
     for word in arguments:
+        if word == '--start-over':
+            continue
         if word == '--resume' or word.startswith('--resume='):
             skip_value = word == '--resume'
             continue
@@ -151,21 +172,23 @@ def resume_command(arguments: list[str]) -> str:
             continue
         skip_value = False
         kept.append(word)
-    return shlex.join([program, *kept, '--resume'])
+    return shell_command(program, *kept, '--resume')
 
 
-def farewell(work_dir: str, command: str) -> str:
+def farewell(cfg: Config, command: str) -> str:
     """What an interrupted training says.
 
     Args:
-        work_dir: Its work folder.
+        cfg: Its config.
         command: The command that goes on from there.
 
     Returns:
         The message: what is kept and how to go on.
     """
-    latest = find_latest_checkpoint(work_dir)
-    kept = f'The last whole epoch is in {latest}.' if latest else 'No epoch was finished yet.'
+    latest = next((checkpoint.path for checkpoint in find_checkpoints(cfg)), None)
+    kept = (
+        f'What was trained until then is in {latest}.' if latest else 'There is no checkpoint yet.'
+    )
     return f'\nStopped. {kept} Go on with:\n{command}'
 
 
@@ -181,10 +204,10 @@ def main(arguments: list[str] | None = None) -> None:
         cfg = read_config(args)
         apply_training_arguments(cfg, args)
         try:
-            train(cfg)
+            train(cfg, args.start_over)
         except KeyboardInterrupt:
-            if os.environ.get('RANK', '0') == '0':
-                print(farewell(cfg.work_dir, resume_command(sys.argv)), file=sys.stderr)
+            if launched_rank() == 0:
+                print(farewell(cfg, resume_command(sys.argv)), file=sys.stderr)
             sys.exit(130)
 
     exit_with_message(run, args.traceback)

@@ -1,22 +1,26 @@
 """Multi-scale deformable attention (Deformable DETR, Eq. 3) on any device.
 
-CUDA tensors go to mmcv's compiled kernel when mmcv has it, CPU tensors to the loops of
-``deformable_attention_cpu``, and the rest to PyTorch's own operators. No path keeps the sampled
-values for the backward pass, which would be points x levels times the size of the output.
+CUDA tensors go to Triton's kernels, or to mmcv's compiled one where Triton cannot run; CPU tensors
+to the loops of ``deformable_attention_cpu``; the rest to PyTorch's own operators. No path keeps the
+sampled values for the backward pass, which would be points x levels times the size of the output.
 """
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
-from itertools import accumulate
-from typing import Sequence
+from typing import Callable
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-SpatialShapes = Sequence['tuple[int, int]']
+from .constants import constant_tensor
+from .pyramid import SpatialShapes, level_starts
+
+OLDEST_TRITON = 3  # major version
 
 
 def deformable_attention(
@@ -24,9 +28,13 @@ def deformable_attention(
 ) -> Tensor:
     """Sum bilinear samples of a feature pyramid, weighted by attention.
 
+    Positions and sums are float32 also for half-precision values and under autocast. On CUDA the
+    gradient of the value is the same from run to run only under
+    ``torch.use_deterministic_algorithms``.
+
     Args:
         value: Features of all levels, flattened and concatenated, (B, S, heads, channels).
-        spatial_shapes: Height and width of each level; their products sum to S.
+        spatial_shapes: Height and width of each level, Python numbers; their products sum to S.
         sampling_locations: Where to sample, (B, Q, heads, levels, points, 2), as (x, y) with
             (0, 0) the upper left corner of a level and (1, 1) its lower right one.
         weights: Attention weights, (B, Q, heads, levels, points).
@@ -38,21 +46,53 @@ def deformable_attention(
         ValueError: The shapes do not describe one pyramid.
     """
     _check_shapes(value, spatial_shapes, sampling_locations, weights)
-    dtype = value.dtype
-    # Sampling positions do not survive half precision, so autocast ends at this door.
-    value, sampling_locations, weights = (
-        tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-        for tensor in (value, sampling_locations, weights)
-    )
-    with torch.autocast(device_type=value.device.type, enabled=False):
-        if value.is_cuda and _mmcv_has_cuda_operators():
-            return _compiled(value, spatial_shapes, sampling_locations, weights).to(dtype)
-        arguments = (value, tuple(spatial_shapes), sampling_locations, weights)
-        if value.device.type == 'cpu':
-            from .deformable_attention_cpu import CompiledAttention  # numba: a slow import
+    backend = available_backends(value.device, value.dtype)[0]
+    return attend_by(backend, value, spatial_shapes, sampling_locations, weights)
 
-            return CompiledAttention.apply(*arguments).to(dtype)
-        return _RecomputingAttention.apply(*arguments).to(dtype)
+
+def available_backends(device: torch.device, dtype: torch.dtype = torch.float32) -> list[str]:
+    """Return the backends that can run on a device, the one that is used first.
+
+    Args:
+        device: Of the tensors.
+        dtype: Of the value.
+
+    Returns:
+        Some of ``'triton'``, ``'mmcv'``, ``'numba'`` and ``'pytorch'``; the last is always there.
+    """
+    names = []
+    if device.type == 'cuda':
+        if _triton_reads(dtype, device) and _triton_runs(device):
+            names.append('triton')
+        # mmcv's kernel adds atomically whatever is asked for; PyTorch's says that it would.
+        if _mmcv_has_cuda_operators() and not torch.are_deterministic_algorithms_enabled():
+            names.append('mmcv')
+    elif device.type == 'cpu':
+        names.append('numba')
+    return [*names, 'pytorch']
+
+
+def attend_by(
+    backend: str,
+    value: Tensor,
+    spatial_shapes: SpatialShapes,
+    sampling_locations: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """Run :func:`deformable_attention` by one of :func:`available_backends`, to compare them."""
+    arguments = (value, tuple(map(tuple, spatial_shapes)), sampling_locations, weights)
+    if backend == 'triton':
+        from .deformable_attention_triton import TritonAttention
+
+        return TritonAttention.apply(*arguments)
+    # The others have no mixed precision, and sampling positions do not survive half precision.
+    with torch.autocast(device_type=value.device.type, enabled=False):
+        return _IN_ONE_DTYPE[backend](*map(_at_least_single, arguments)).to(value.dtype)
+
+
+def _at_least_single(argument: Tensor | tuple) -> Tensor | tuple:
+    half = getattr(argument, 'dtype', None) in (torch.float16, torch.bfloat16)
+    return argument.float() if half else argument
 
 
 def _check_shapes(
@@ -81,6 +121,40 @@ def _check_shapes(
         )
 
 
+def _triton_reads(dtype: torch.dtype, device: torch.device) -> bool:
+    if dtype == torch.bfloat16:
+        # NVIDIA's cards before Ampere have no instructions for it.
+        return torch.version.cuda is None or torch.cuda.get_device_capability(device) >= (8, 0)
+    return dtype in (torch.float32, torch.float16)
+
+
+@lru_cache(maxsize=None)
+def _triton_runs(device: torch.device) -> bool:
+    """Whether Triton computes on a device: it needs a C compiler and a card that it supports."""
+    if not has_triton():
+        return False
+    inputs = [torch.zeros(size, device=device) for size in [(1,) * 4, (1,) * 5 + (2,), (1,) * 5]]
+    try:
+        attend_by('triton', inputs[0], ((1, 1),), *inputs[1:])
+    except Exception as error:  # whatever its compiler, the driver or the linker raise
+        warnings.warn(
+            'Triton is installed but does not run on this GPU, so deformable attention falls back '
+            f'to slower code. {type(error).__name__}: {error}',
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def has_triton() -> bool:
+    """Return whether a Triton that the kernels support is installed."""
+    try:
+        import triton
+    except ImportError:
+        return False
+    return int(triton.__version__.split('.')[0]) >= OLDEST_TRITON
+
+
 @lru_cache(maxsize=1)
 def _mmcv_has_cuda_operators() -> bool:
     try:
@@ -90,23 +164,41 @@ def _mmcv_has_cuda_operators() -> bool:
     return get_compiling_cuda_version() != 'not available'
 
 
-def _compiled(
-    value: Tensor, spatial_shapes: SpatialShapes, sampling_locations: Tensor, weights: Tensor
+def _by_mmcv(
+    value: Tensor,
+    spatial_shapes: tuple[tuple[int, int], ...],
+    sampling_locations: Tensor,
+    weights: Tensor,
 ) -> Tensor:
     from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
 
-    shapes = torch.tensor(spatial_shapes, dtype=torch.long, device=value.device)
-    level_start = torch.cat((shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]))
     # The kernel works through the batch in steps that must divide it.
     step = next(step for step in range(min(64, len(value)), 0, -1) if len(value) % step == 0)
     return MultiScaleDeformableAttnFunction.apply(
         value.contiguous(),
-        shapes,
-        level_start,
+        constant_tensor(spatial_shapes, torch.long, value.device),
+        constant_tensor(level_starts(spatial_shapes), torch.long, value.device),
         sampling_locations.contiguous(),
         weights.contiguous(),
         step,
     )
+
+
+def _by_numba(*arguments: Tensor | tuple) -> Tensor:
+    from .deformable_attention_cpu import CompiledAttention  # numba: a slow import
+
+    return CompiledAttention.apply(*arguments)
+
+
+def _by_pytorch(*arguments: Tensor | tuple) -> Tensor:
+    return _RecomputingAttention.apply(*arguments)
+
+
+_IN_ONE_DTYPE: dict[str, Callable[..., Tensor]] = {
+    'mmcv': _by_mmcv,
+    'numba': _by_numba,
+    'pytorch': _by_pytorch,
+}
 
 
 class _RecomputingAttention(Function):
@@ -134,6 +226,7 @@ class _RecomputingAttention(Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Function, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         value, sampling_locations, weights = ctx.saved_tensors
         grad_value = torch.empty_like(value)
@@ -159,8 +252,11 @@ class _RecomputingAttention(Function):
 
 def _cells_of_levels(spatial_shapes: SpatialShapes) -> list[slice]:
     """Where each level lies in the flattened pyramid."""
-    ends = list(accumulate(height * width for height, width in spatial_shapes))
-    return [slice(start, end) for start, end in zip([0, *ends], ends)]
+    starts = level_starts(spatial_shapes)
+    return [
+        slice(start, start + height * width)
+        for start, (height, width) in zip(starts, spatial_shapes)
+    ]
 
 
 def _sample_level(

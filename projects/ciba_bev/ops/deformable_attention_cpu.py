@@ -15,6 +15,7 @@ import torch
 from numba import njit
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 
 class CompiledAttention(Function):
@@ -37,6 +38,7 @@ class CompiledAttention(Function):
         return output.flatten(2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Function, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         value, sampling_locations, weights = ctx.saved_tensors
         inputs = _as_arrays(value, sampling_locations, weights)

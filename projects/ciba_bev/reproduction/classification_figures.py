@@ -55,7 +55,7 @@ def read_features(
     with _working_in(plan.root):
         for batch in Runner.build_dataloader(loader, seed=0):
             # A distilled student's data have both modalities; it reads its own.
-            rows.append(frozen.feature(frozen.preprocess(batch)))
+            rows.append(frozen.feature(batch))
             count += len(rows[-1])
             if samples is not None and count >= samples:
                 break

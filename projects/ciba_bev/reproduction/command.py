@@ -27,7 +27,13 @@ from .classification_figures import (
     read_features,
 )
 from .complexity import measure_complexity
-from .data_sets import DATA_SETS, demo_options, make_demo_root, require_data
+from .data_sets import (
+    DATA_SETS,
+    demo_options,
+    find_missing_data,
+    make_demo_root,
+    require_data,
+)
 from .modality_gap import draw_gap, measure_gap, plan_gap, tabulate_gap
 from .paper_tables import TABLE_2, TABLES
 from .plan import SCORES, Plan, Run
@@ -413,7 +419,7 @@ def reproduce(
         targets: Names of :data:`TARGETS`.
         seeds: Of every row.
         demo: Take stand-in data and short trainings.
-        dry_run: Only list what would be run.
+        dry_run: Only list what would be run, and which data are missing for it.
 
     Raises:
         CibaError: Data are missing, or a step failed.
@@ -438,11 +444,14 @@ def reproduce(
     runner = StepRunner(
         plan.steps, base, work_dir, console, environment, summarise_progress, workers
     )
+    waiting = [step.config for step in plan.steps if not runner.is_complete(step)]
     if dry_run:
         console.print(_list_steps(runner))
+        for message in [] if demo else find_missing_data(base, waiting):
+            console.print(f'Missing data: {message}', markup=False, soft_wrap=True)
         return
     if not demo:
-        require_data(base, [step.config for step in plan.steps if not runner.is_complete(step)])
+        require_data(base, waiting)
     runner.run()
     for write in writers:
         write()
@@ -486,7 +495,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--demo', action='store_true', help='on stand-in data that the project makes, in short'
     )
-    parser.add_argument('--dry-run', action='store_true', help='list what would be run')
+    parser.add_argument(
+        '--dry-run', action='store_true', help='list what would be run, and missing data'
+    )
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
     args = parser.parse_args(arguments)
     if args.seeds is not None and args.seeds < 1:

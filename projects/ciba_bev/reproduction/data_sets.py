@@ -8,6 +8,7 @@ from typing import Sequence
 
 from ..engine.step_runner import Step
 from ..errors import CibaError
+from ..files import make_folder
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ DATA_SETS = {
         'data/ravdess/data_file/spa_dl.csv',
         'Download the speech clips of RAVDESS (Video_Speech_Actor_01.zip to _24.zip from '
         'https://zenodo.org/records/1188976, about 13 GB, 12 GB unpacked) and prepare them with\n'
-        'python tools/prepare_ravdess.py CLIPS --out data/ravdess\n'
+        'python tools/prepare_ravdess.py --clips CLIPS --out data/ravdess\n'
         'or put the prepared files there (aud_features, vid_features, data_file).',
         ('data/ravdess/data_file/spa_dl.csv',),
         ('tools/make_stand_in.py', 'ravdess', '--prepared', '--out', 'data/ravdess'),
@@ -130,6 +131,32 @@ NUSCENES = DataSet(
 )
 
 
+def find_missing_data(root: Path, configs: Sequence[str | None]) -> list[str]:
+    """Look for the data that configs read.
+
+    Args:
+        root: The project's folder.
+        configs: Paths of configs; None for steps without one.
+
+    Returns:
+        For each data set that is not there, which configs need it and how to get it.
+    """
+    waiting: dict[str, list[str]] = {}
+    for name in sorted({Path(config).stem for config in configs if config}):
+        if name.startswith('synthetic'):
+            continue
+        key = next((key for key in DATA_SETS if name.startswith(key)), NUSCENES.prefix)
+        waiting.setdefault(key, []).append(name)
+    messages = []
+    for key, names in waiting.items():
+        data = DATA_SETS.get(key, NUSCENES)
+        if (root / data.file).is_file():
+            continue
+        others = f' and {len(names) - 1} more need' if len(names) > 1 else ' needs'
+        messages.append(f'{names[0]}{others} {data.file}, which is not there. {data.remedy}')
+    return messages
+
+
 def require_data(root: Path, configs: Sequence[str | None]) -> None:
     """Refuse to begin without the data that the configs read.
 
@@ -140,13 +167,9 @@ def require_data(root: Path, configs: Sequence[str | None]) -> None:
     Raises:
         CibaError: Data are missing; the message says how to get them.
     """
-    names = {Path(config).stem for config in configs if config}
-    for name in sorted(names):
-        if name.startswith('synthetic'):
-            continue
-        data_set = next((data for key, data in DATA_SETS.items() if name.startswith(key)), NUSCENES)
-        if not (root / data_set.file).is_file():
-            raise CibaError(f'{name} needs {data_set.file}, which is not there. {data_set.remedy}')
+    messages = find_missing_data(root, configs)
+    if messages:
+        raise CibaError('\n'.join(messages))
 
 
 def demo_options() -> dict[str, list[str]]:
@@ -164,7 +187,7 @@ def make_demo_root(root: Path, folder: Path) -> Path:
     Returns:
         The folder, with ``configs`` and ``tools`` that are the project's.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name in ('configs', 'tools'):
         link = folder / name
         if not link.is_symlink():

@@ -214,7 +214,8 @@ class Plan:
 
 def _chooses_best(cfg: Config) -> bool:
     hooks = cfg.get('custom_hooks') or []
-    return any(hook.type == 'ciba_bev.BestEpochHook' for hook in hooks)
+    keepers = ('ciba_bev.BestEpochHook', 'ciba_bev.BestBottleneckHook')
+    return any(hook.type in keepers for hook in hooks)
 
 
 def _has(cfg: Config, key: str) -> bool:

@@ -135,7 +135,6 @@ def write_cells(
     Returns:
         The table for the terminal.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows([header, *body])
     write_file(stem.with_name(f'{stem.name}.csv'), text.getvalue())

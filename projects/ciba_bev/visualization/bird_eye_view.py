@@ -53,7 +53,7 @@ class DrawnBoxes:
 def draw_bird_eye_view(
     axes: Axes,
     points: np.ndarray,
-    ground_truth: DrawnBoxes,
+    ground_truth: DrawnBoxes | None,
     predictions: DrawnBoxes | None = None,
     view_range: float = 51.2,
     show_scores: bool = False,
@@ -66,7 +66,7 @@ def draw_bird_eye_view(
     Args:
         axes: Where to draw.
         points: (N, 3 or more) in the LiDAR frame, metres.
-        ground_truth: Annotated boxes.
+        ground_truth: Annotated boxes, or None.
         predictions: Detected boxes, or None.
         view_range: Half the side of the square that is shown, in metres.
         show_scores: Whether to write the predictions' scores beside them.
@@ -88,11 +88,12 @@ def draw_bird_eye_view(
         zorder=1,
     )
     _draw_range_rings(axes, view_range)
-    if predictions is None:
+    if ground_truth is not None and predictions is None:
         _draw_boxes(axes, ground_truth, view_range, filled=True, show_scores=False)
-    else:
+    elif ground_truth is not None:
         white = [GROUND_TRUTH_COLOUR] * len(ground_truth)
         _draw_boxes(axes, ground_truth, view_range, filled=False, show_scores=False, colours=white)
+    if predictions is not None:
         _draw_boxes(axes, predictions, view_range, filled=True, show_scores=show_scores)
     _draw_ego(axes)
     axes.set_xlim(-view_range, view_range)

@@ -6,16 +6,18 @@ import json
 import os
 from pathlib import Path
 
-import mmengine
 from nuscenes import NuScenes
 
+from ..detection.nuscenes.info_files import load_info_file
 from ..errors import CibaError
-from ..visualization import draw_nuscenes_sample
+from ..files import make_folder
+from .nuscenes_sample import draw_nuscenes_sample
 
 
 def draw_predictions(
     results_file: str | os.PathLike,
     info_file: str | os.PathLike,
+    data_root: str | os.PathLike,
     out_dir: str | os.PathLike,
     count: int,
     score_threshold: float,
@@ -24,8 +26,9 @@ def draw_predictions(
 
     Args:
         results_file: A nuScenes detection result file (JSON).
-        info_file: The info file the detector was run on, in the nuScenes root folder; it states
-            the version of the tables.
+        info_file: The info file the detector was run on, wherever it lies; it states the version
+            of the tables.
+        data_root: The nuScenes root: tables, images and points.
         out_dir: Folder for the pictures, named ``<sample token>.png``.
         count: Number of frames.
         score_threshold: Boxes with a lower score are left out.
@@ -34,20 +37,26 @@ def draw_predictions(
         The pictures.
 
     Raises:
-        CibaError: There is no such result file.
+        CibaError: There is no such result file, or there are no such tables.
     """
-    results_file, info_file, out_dir = Path(results_file), Path(info_file), Path(out_dir)
+    results_file, out_dir = Path(results_file), Path(out_dir)
     if not results_file.is_file():
         raise CibaError(
             f'{results_file}: there is no such result file. It is written by the nuScenes metric; '
             "the config's test_evaluator has to be one."
         )
     results = json.loads(results_file.read_text(encoding='utf-8'))['results']
-    version = mmengine.load(info_file)['metainfo']['version']
-    nusc = NuScenes(version=version, dataroot=str(info_file.parent), verbose=False)
+    version = load_info_file(info_file)['metainfo']['version']
+    if not Path(data_root, version, 'sample.json').is_file():
+        raise CibaError(
+            f'{Path(data_root, version)}: there are no nuScenes tables in this folder, which '
+            f'pictures are drawn from. {info_file} is of version {version}; the folder is in the '
+            "data set's data_root."
+        )
+    nusc = NuScenes(version=version, dataroot=str(data_root), verbose=False)
     tokens = sorted(results, key=lambda token: nusc.get('sample', token)['timestamp'])
     count = min(count, len(tokens))
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
     pictures = []
     for index in range(count):
         # The middle of each of `count` equal stretches.

@@ -1,4 +1,4 @@
-"""One picture of a key frame: six cameras above two views from the bird's eye."""
+"""One picture of a frame: its cameras above two views from the bird's eye."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from ..files import write_file
 from .bird_eye_view import BACKGROUND, GROUND_TRUTH_COLOUR, DrawnBoxes, draw_bird_eye_view
-from .class_colours import CLASS_COLOURS
+from .class_colours import CLASS_COLOURS, class_colour
 from .image_drawing import draw_boxes_on_image, draw_points_on_image
 
 CAMERA_LAYOUT = (
@@ -22,6 +22,7 @@ CAMERA_LAYOUT = (
 )
 OVERVIEW_RANGE = 51.2
 CLOSE_UP_RANGE = 22.0
+_COLUMNS = 3
 _TILE_WIDTH = 800
 _DOTS_PER_INCH = 100
 _FIGURE_WIDTH = 18.0
@@ -31,36 +32,37 @@ def compose_sample_picture(
     images: dict[str, np.ndarray],
     lidar2img: dict[str, np.ndarray],
     points: np.ndarray,
-    ground_truth: DrawnBoxes,
+    ground_truth: DrawnBoxes | None,
     predictions: DrawnBoxes | None = None,
     *,
     title: str = '',
     points_on_images: bool = False,
 ) -> np.ndarray:
-    """Draw a key frame.
+    """Draw a frame.
 
     Cameras show the predictions, or the ground truth if there are none; the views from above
-    show both.
+    show both. nuScenes' six cameras have their places, any others stand three in a row, and
+    without cameras the views from above are all there is.
 
     Args:
         images: (H, W, 3) uint8 RGB image of each camera channel.
         lidar2img: (4, 4) LiDAR frame to homogeneous pixels, for each channel.
         points: (N, 3 or more) LiDAR points, metres, in a LiDAR frame with x right, y forward.
-        ground_truth: Annotated boxes in that frame.
-        predictions: Detected boxes in that frame, or None.
+        ground_truth: Annotated boxes in that frame, or None where nobody annotated it.
+        predictions: Detected boxes in that frame, or None where there is ground truth.
         title: Written above the picture.
         points_on_images: Whether to draw the LiDAR points into the images, too.
 
     Returns:
         (H, W, 3) uint8 RGB picture.
     """
-    first = images[CAMERA_LAYOUT[0][0]]
-    tile_height = round(_TILE_WIDTH * first.shape[0] / first.shape[1])
+    rows = _camera_rows(list(images))
+    tallest = max((image.shape[0] / image.shape[1] for image in images.values()), default=0.0)
     gap, header, footer = 0.06, 0.42, 0.5
     tile_width_inches = (_FIGURE_WIDTH - 4 * gap) / 3
-    tile_height_inches = tile_width_inches * tile_height / _TILE_WIDTH
+    tile_height_inches = tile_width_inches * tallest
     view = (_FIGURE_WIDTH - 3 * gap) / 2
-    figure_height = header + 2 * (tile_height_inches + gap) + view + gap + footer
+    figure_height = header + len(rows) * (tile_height_inches + gap) + view + gap + footer
     figure = Figure((_FIGURE_WIDTH, figure_height), dpi=_DOTS_PER_INCH, facecolor=BACKGROUND)
 
     def add_axes(left: float, top: float, width: float, height: float):  # noqa: ANN202
@@ -74,7 +76,7 @@ def compose_sample_picture(
         )
 
     on_images = ground_truth if predictions is None else predictions
-    for row, channels in enumerate(CAMERA_LAYOUT):
+    for row, channels in enumerate(rows):
         for column, channel in enumerate(channels):
             tile = _draw_camera_tile(
                 images[channel], lidar2img[channel], points, on_images, points_on_images
@@ -85,7 +87,7 @@ def compose_sample_picture(
                 tile_width_inches,
                 tile_height_inches,
             )
-            axes.imshow(tile, aspect='auto', interpolation='lanczos')
+            axes.imshow(tile, interpolation='lanczos')
             axes.set_axis_off()
             axes.text(
                 0.012,
@@ -97,7 +99,7 @@ def compose_sample_picture(
                 va='top',
                 bbox={'fc': BACKGROUND, 'ec': 'none', 'alpha': 0.6, 'pad': 2.5},
             )
-    top = header + 2 * (tile_height_inches + gap)
+    top = header + len(rows) * (tile_height_inches + gap)
     for column, view_range in enumerate((OVERVIEW_RANGE, CLOSE_UP_RANGE)):
         axes = add_axes(gap + column * (view + gap), top, view, view)
         draw_bird_eye_view(
@@ -129,6 +131,12 @@ def compose_sample_picture(
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def _camera_rows(channels: list[str]) -> list[tuple[str, ...]]:
+    if set(channels) == {channel for row in CAMERA_LAYOUT for channel in row}:
+        return list(CAMERA_LAYOUT)
+    return [tuple(channels[i : i + _COLUMNS]) for i in range(0, len(channels), _COLUMNS)]
+
+
 def _draw_camera_tile(
     image: np.ndarray,
     lidar2img: np.ndarray,
@@ -147,15 +155,15 @@ def _draw_camera_tile(
     return draw_boxes_on_image(tile, boxes.boxes, scaled, boxes.colours(), boxes.scores)
 
 
-def _legend_handles(ground_truth: DrawnBoxes, predictions: DrawnBoxes | None) -> list:
+def _legend_handles(ground_truth: DrawnBoxes | None, predictions: DrawnBoxes | None) -> list:
     counted = ground_truth if predictions is None else predictions
     handles: list = []
-    for name, colour in CLASS_COLOURS.items():
+    for name in dict.fromkeys([*CLASS_COLOURS, *counted.class_names]):
         count = counted.class_names.count(name)
-        face = tuple(value / 255 for value in colour)
+        face = tuple(value / 255 for value in class_colour(name))
         label = f'{name.replace("_", " ")} ({count})'
         handles.append(Patch(facecolor=(*face, 0.35), edgecolor=face, label=label))
-    if predictions is not None:
+    if ground_truth is not None and predictions is not None:
         handles.append(
             Line2D([], [], color=GROUND_TRUTH_COLOUR, linestyle=(0, (3, 2)), label='ground truth')
         )

@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
+from ciba_bev.detection.bevformer import detector
 from ciba_bev.detection.nuscenes.can_bus import can_bus_from_ego_pose
 from ciba_bev.errors import CibaError
 from ciba_bev.registry import MODELS
@@ -65,6 +66,27 @@ def build(**head):
 @pytest.fixture
 def model():
     return build()
+
+
+def test_learning_starts_where_the_reference_starts():
+    """BEVFormer's `init_weights`, as published: biases of all attentions' outputs, embeddings."""
+    head = build(bev_h=32, bev_w=32, embed_dims=16).pts_bbox_head
+    projections = {
+        name: value
+        for name, value in head.named_parameters()
+        if name.endswith(('output_proj.bias', 'value_proj.bias'))
+    }
+    # Temporal and spatial attention of two layers each, that of the decoder's two layers.
+    assert sum(name.endswith('output_proj.bias') for name in projections) == 6
+    assert not any(value.any() for value in projections.values())
+    positions = torch.cat(
+        [head.positional_encoding.row_embed.weight, head.positional_encoding.col_embed.weight]
+    )
+    # Standard normal, not uniform in [0, 1]: the mean of 512 numbers is within 0.2.
+    for embedding in (positions, head.bev_embedding.weight, head.query_embedding.weight):
+        embedding = embedding.detach()
+        assert embedding.mean().abs() < 0.2
+        assert embedding.std() == pytest.approx(1.0, abs=0.15)
 
 
 def images(steps=1, seed=0):
@@ -208,11 +230,22 @@ def test_a_scene_start_forgets_what_was_seen_before(model, make_sample):
         assert torch.equal(one, two)
 
 
-def test_a_map_of_another_frame_is_not_used(model, make_sample):
-    """A frame whose predecessor was not the last one seen is treated as a scene start."""
+def test_a_map_of_another_frame_is_not_used(model, make_sample, monkeypatch):
+    """A frame whose predecessor was not the last one seen is treated as a scene start; it is said.
+
+    A sampler that divides scenes among processes would make scores depend on their number.
+    """
+    lines = []
+    monkeypatch.setattr(detector, 'print_log', lambda text, **_: lines.append(text))
     model.eval()
+    run_scene(model, make_sample, QUEUE)
     run_scene(model, make_sample, [frame('p')], seed=5)
+    assert lines == []
     [lost] = run_scene(model, make_sample, [frame('c', 'b', 4.0, -5.0)])
+    run_scene(model, make_sample, [frame('e', 'd', 4.0, -5.0)])
+    assert len(lines) == 1
+    assert 'sample b' in lines[0]
+    assert 'SceneSequenceSampler' in lines[0]
     [start] = run_scene(model, make_sample, [frame('c')])
     assert torch.equal(lost, start)
 

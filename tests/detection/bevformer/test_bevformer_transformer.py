@@ -34,7 +34,7 @@ def transformer():
     return transformer
 
 
-def encode(transformer, can_bus, prev_bev=None):
+def encode(transformer, can_bus, prev_bev=None, has_previous=None):
     levels = [torch.randn(len(can_bus), 2, 4, *shape) for shape in ((3, 5), (2, 3))]
     transformer.encode(
         levels,
@@ -44,6 +44,7 @@ def encode(transformer, can_bus, prev_bev=None):
         torch.randn(SIZE * SIZE, 4),
         torch.randn(4, SIZE, SIZE),
         prev_bev,
+        has_previous,
     )
     return levels
 
@@ -83,6 +84,21 @@ def test_a_landmark_of_the_previous_map_is_read_where_it_stands_now(
     # The present map is read at the query's own place.
     own = listener.reference_points[0, cell(*now), 1] * SIZE
     assert own.tolist() == pytest.approx([now[1] + 0.5, now[0] + 0.5])
+
+
+@pytest.mark.parametrize('others_have_one', [False, True])
+def test_without_a_previous_map_both_readings_are_at_the_same_place(transformer, others_have_one):
+    """The motion in the CAN bus vector is that since a map that is not there."""
+    can_bus = torch.zeros(2, 18)
+    can_bus[:, :2] = torch.tensor([4.0, 2.0])
+    if others_have_one:
+        previous, has_previous = torch.randn(2, SIZE * SIZE, 4), torch.tensor([False, True])
+        encode(transformer, can_bus, previous, has_previous)
+    else:
+        encode(transformer, can_bus)
+    before, now = transformer.encoder.reference_points.unbind(2)
+    assert torch.equal(before[0], now[0])
+    assert torch.equal(before[1], now[1]) != others_have_one
 
 
 def test_image_features_know_their_camera_and_level(transformer):

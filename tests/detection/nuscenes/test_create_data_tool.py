@@ -34,4 +34,4 @@ def test_options_reach_the_converter(run_tool, simulated_nuscenes, tmp_path):
 def test_what_the_user_can_mend_is_said_in_one_message(run_tool, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         run_tool('--root-path', tmp_path, '--version', 'v1.0-mini')
-    assert str(stopped.value).startswith(f'Error: {tmp_path}')
+    assert str(stopped.value).startswith(f'error: {tmp_path}')

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import pickle
 import re
@@ -102,11 +103,91 @@ def test_the_command_repeats_folder_and_tag():
     )
 
 
+def test_the_command_tells_the_data_from_the_info_files():
+    assert create_data_command('o/nuscenes_infos_val.pkl', 'v1.0-test', data_root='my data/') == (
+        "python tools/create_data.py --root-path 'my data' --version v1.0-test --out-dir o"
+    )
+    assert create_data_command('d/nuscenes_infos_val.pkl', 'v1.0-test', data_root='d/') == (
+        'python tools/create_data.py --root-path d --version v1.0-test'
+    )
+
+
 def test_info_file_round_trip(tmp_path):
     content = {'metainfo': {'version': 'v1.0-mini'}, 'data_list': [{'token': 'a'}]}
     save_info_file(content, tmp_path / 'new' / 'infos.pkl')
     assert load_info_file(tmp_path / 'new' / 'infos.pkl') == content
     assert os.listdir(tmp_path / 'new') == ['infos.pkl']
+
+
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+@pytest.mark.parametrize('protocol', [2, 4, 5])
+def test_info_files_run_no_code(tmp_path, protocol):
+    path = tmp_path / 'nuscenes_infos_train.pkl'
+    content = {'metainfo': {}, 'data_list': [Malicious(tmp_path / 'written')]}
+    path.write_bytes(pickle.dumps(content, protocol))
+    with pytest.raises(DataError, match=r'refused.*open.*run code'):
+        load_info_file(path)
+    assert not (tmp_path / 'written').exists()
+
+
+@pytest.mark.parametrize('protocol', [2, 4, 5])
+def test_info_files_hold_arrays_and_numbers(tmp_path, protocol):
+    """mmdet3d's converter leaves NumPy's numbers in them, other projects' arrays."""
+    path = tmp_path / 'infos.pkl'
+    info = {
+        'num_lidar_pts': np.int64(5),
+        'valid': np.bool_(True),
+        'velocity': np.float32(0.5),
+        'lidar2cam': np.arange(16.0).reshape(4, 4),
+        'names': np.array(['car', 'bus']),
+        'matrix': np.asfortranarray(np.eye(3, dtype=np.float32)),
+        'set': {1, 2},
+        'bytes': b'abc',
+    }
+    path.write_bytes(pickle.dumps({'metainfo': {}, 'data_list': [info]}, protocol))
+    (found,) = load_info_file(path)['data_list']
+    np.testing.assert_equal(found, info)
+    assert type(found['num_lidar_pts']) is np.int64
+
+
+@pytest.mark.parametrize(('ours', 'theirs'), [('numpy.core', 'numpy._core')])
+def test_info_files_of_the_next_numpy_are_read(tmp_path, ours, theirs):
+    path = tmp_path / 'infos.pkl'
+    info = {'array': np.arange(3), 'number': np.float64(1.5)}
+    # Protocol 0 names modules in plain text.
+    written = pickle.dumps({'metainfo': {}, 'data_list': [info]}, protocol=0)
+    assert ours.encode() in written or theirs.encode() in written
+    for module in (ours, theirs):
+        other = written.replace(ours.encode(), b'@').replace(theirs.encode(), b'@')
+        path.write_bytes(other.replace(b'@', module.encode()))
+        np.testing.assert_equal(load_info_file(path)['data_list'], [info])
+
+
+@pytest.mark.parametrize('place', range(0, 200, 10))
+def test_any_damage_is_described(tmp_path, place):
+    path = tmp_path / 'infos.pkl'
+    written = bytearray(pickle.dumps({'metainfo': {'a': 1}, 'data_list': [{'x' * 150: 2.0}]}, 2))
+    written[place % len(written)] ^= 0x57
+    path.write_bytes(bytes(written))
+    # Nothing else may come out; what is changed in the middle of a text is no damage.
+    with contextlib.suppress(DataError):
+        load_info_file(path)
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    (tmp_path / 'file').write_text('')
+    path = tmp_path / 'file' / 'infos.pkl'
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        save_info_file({'metainfo': {}, 'data_list': []}, path)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

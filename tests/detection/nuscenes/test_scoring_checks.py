@@ -93,7 +93,7 @@ def test_the_test_split_has_no_annotations(test_data, metric, root, tmp_path):
     content['metainfo']['version'] = 'v1.0-test'
     save_info_file(content, root / 'nuscenes_infos_test.pkl')
     dataset = test_data(ann_file='nuscenes_infos_test.pkl')
-    with pytest.raises(DataError, match=r'v1\.0-test, which cannot be scored.*format_only=True'):
+    with pytest.raises(DataError, match=r'v1\.0-test, which cannot be scored.*--format-only'):
         check_scoring(dataset, metric('nuscenes_infos_test.pkl'))
     check_scoring(dataset, metric('nuscenes_infos_test.pkl', **formatting(tmp_path)))
 

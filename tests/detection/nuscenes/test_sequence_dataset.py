@@ -136,7 +136,8 @@ def test_motion_is_that_of_the_ego_poses(build_dataset, simulated_nuscenes, spli
 def test_in_test_mode_the_frame_before_is_named_not_loaded(build_dataset):
     dataset = build_dataset('nuscenes_camera_sequence', 'val')
     previous = ''
-    for index in dataset.scene_order():
+    (scene,) = dataset.scenes()
+    for index in scene:
         item = dataset[index]
         assert item['inputs']['img'].shape[0] == 6
         (frame,) = frames_of(item)
@@ -166,10 +167,11 @@ def test_frames_left_out_of_the_dataset_are_no_history(two_scenes, serialize):
     assert tokens_of(dataset[0]) == [tokens[1]] * 4
 
 
-def test_scene_order_sorts_frames_within_scenes(two_scenes):
+def test_scenes_are_sorted_in_time(two_scenes):
     shuffled = [5, 12, 3, 8, 0, 6, 13]
-    order = two_scenes(indices=shuffled).scene_order()
-    assert [shuffled[index] for index in order] == [0, 3, 5, 6, 8, 12, 13]
+    scenes = two_scenes(indices=shuffled).scenes()
+    found = [[shuffled[index] for index in scene] for scene in scenes]
+    assert found == [[0, 3, 5, 6], [8, 12, 13]]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,10 @@ class MMIMDBDataset(ResidentDataset):
             attribute of that name, if it has one, otherwise they are the published ones.
         inputs: Modalities to read, ``'text'`` and ``'image'``.
 
+    Attributes:
+        classes: Number of genres.
+        shapes: Of a sample's inputs, by modality.
+
     Raises:
         CibaError: The file, a key or rows are missing, or a value is none that it can be; the
             message names file, key and row.
@@ -59,25 +63,37 @@ class MMIMDBDataset(ResidentDataset):
                 'data/README.md.'
             )
         try:
-            opened = h5py.File(file, 'r')
-        except OSError as error:
-            raise CibaError(f'{file}: is no readable HDF5 file ({error}).') from error
-        with opened as content:
-            first, last = (int(row) for row in content.attrs.get(split, SPLITS[split]))
-            rows = slice(first, last)
-            labels = _read(content, file, LABELS, rows)
-            wrong = np.flatnonzero(~np.isin(labels, (0, 1)).all(1))
-            if wrong.size:
-                raise CibaError(
-                    f'{file}: {LABELS}, row {first + int(wrong[0])}: labels must be 0 or 1 '
-                    f'({wrong.size} such rows).'
-                )
-            values = {name: _read(content, file, KEYS[name], rows) for name in inputs}
+            with h5py.File(file, 'r') as content:
+                first, last = (int(row) for row in content.attrs.get(split, SPLITS[split]))
+                rows = slice(first, last)
+                labels = _read(content, file, LABELS, rows)
+                values = {name: _read(content, file, KEYS[name], rows) for name in inputs}
+        except CibaError:
+            raise
+        except Exception as error:
+            # A damaged file may make the library raise anything.
+            reason = ' '.join(str(error).split())
+            raise CibaError(
+                f'{file}: is no readable HDF5 file ({reason}). Download it again.'
+            ) from error
+        wrong = np.flatnonzero(~np.isin(labels, (0, 1)).all(1))
+        if wrong.size:
+            raise CibaError(
+                f'{file}: {LABELS}, row {first + int(wrong[0])}: labels must be 0 or 1 '
+                f'({wrong.size} such rows).'
+            )
+        self.file = file
+        self.classes = labels.shape[1]
+        self.shapes = {name: value.shape[1:] for name, value in values.items()}
         super().__init__(
             {name: torch.from_numpy(value) for name, value in values.items()},
             torch.from_numpy(labels),
             [f'row {row}' for row in range(first, last)],
         )
+
+    def source(self, name: str) -> str:
+        """Where inputs of a modality or ``'labels'`` come from, for messages."""
+        return f'{self.file}, {KEYS.get(name, LABELS)}'
 
 
 def _read(content: h5py.File, file: str, key: str, rows: slice) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import CibaError
+from ...files import written_whole
 from .dataset import SPLITS
 
 TEXT_CHANNELS, IMAGE_CHANNELS, GENRES = 300, 4096, 23
@@ -64,9 +64,7 @@ def write_stand_in(
     limits = [np.quantile(column, 1 - share) for column, share in zip(heights.T, frequencies)]
     genres = heights > np.array(limits)
     path = Path(folder) / 'multimodal_imdb.hdf5'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    with h5py.File(partial, 'w', track_order=False) as content:
+    with written_whole(path) as partial, h5py.File(partial, 'w', track_order=False) as content:
         for key, channels in (('features', TEXT_CHANNELS), ('vgg_features', IMAGE_CHANNELS)):
             mixing = generator.standard_normal((_LATENT, channels)).astype(np.float32)
             values = parts[key] @ mixing / _LATENT**0.5
@@ -75,5 +73,4 @@ def write_stand_in(
         content.create_dataset('genres', data=genres.astype(np.int32), track_times=False)
         for split, limits in SPLITS.items():
             content.attrs[split] = [round(limit * rows / total) for limit in limits]
-    os.replace(partial, path)
     return path

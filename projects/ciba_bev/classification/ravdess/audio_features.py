@@ -19,6 +19,7 @@ _BREAK_HERTZ = 1000.0
 _MEL_PER_HERTZ = 3 / 200
 _LOG_STEP = np.log(6.4) / 27
 _SMALLEST_POWER = 1e-10
+HOP = 512
 
 
 def cepstral_coefficients(
@@ -27,7 +28,7 @@ def cepstral_coefficients(
     coefficients: int = 40,
     bands: int = 128,
     window: int = 2048,
-    hop: int = 512,
+    hop: int = HOP,
     dynamic_range: float = 80.0,
 ) -> np.ndarray:
     """Mel-frequency cepstral coefficients.

@@ -7,7 +7,6 @@ data_file/spa_{dl,val,test}.csv      audio file, image file, label; training, va
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
@@ -20,10 +19,20 @@ from torch.utils.data import Dataset
 
 from ...errors import CibaError
 from ...registry import DATASETS
+from ..prepared_files import (
+    read_array,
+    read_array_shape,
+    read_image,
+    read_image_size,
+    read_rows,
+    require_file,
+)
 
 # In the order of the third field of a clip's name, 01 to 08.
 EMOTIONS = ('neutral', 'calm', 'happy', 'sad', 'angry', 'fearful', 'disgust', 'surprised')
 MODALITIES = ('audio', 'image')
+# Rows and columns of the published frames, which the networks were made for.
+IMAGE_SIZE = (256, 512)
 # Modality, channel, emotion, intensity, statement, repetition, actor.
 CLIP_NAME = re.compile(r'\d\d(?:-\d\d){6}')
 _MODALITY_FIELD = len('00-')
@@ -42,9 +51,9 @@ class _Row(NamedTuple):
 class RavdessDataset(Dataset):
     """Clips of one split; what is needed of them is read from the disk when it is asked for.
 
-    Every row of the CSV file is checked at the start. A file's name without a folder is looked for
-    in the modality's folder, one with a folder in ``data_root``. A first row without a number in
-    the label's column is a heading.
+    Every row of the CSV file and the size of every file is checked at the start. A file's name
+    without a folder is looked for in the modality's folder, one with a folder in ``data_root``. A
+    first row without a number in the label's column is a heading.
 
     Args:
         data_root: Folder of the prepared data.
@@ -56,13 +65,19 @@ class RavdessDataset(Dataset):
         audio_std: Divides them then.
         image_mean: Of red, green and blue, from 0 to 1.
         image_std: Of the same.
-        image_size: Rows and columns that images are resized to; None for as they are, which must
-            be all the same.
+        image_size: Rows and columns that images must have.
+        resize_images: Resize images of another size instead of refusing them.
+
+    Attributes:
+        classes: Number of emotions.
+        shapes: Of a sample's inputs, by modality.
 
     Raises:
-        CibaError: A modality does not exist, or the CSV file is missing or faulty; the message
-            names file and row.
+        CibaError: A modality does not exist, the CSV file is missing or faulty, or a file has
+            another size than the others or than ``image_size``; the message names file and row.
     """
+
+    classes = len(EMOTIONS)
 
     def __init__(
         self,
@@ -75,7 +90,8 @@ class RavdessDataset(Dataset):
         audio_std: float = 85.66,
         image_mean: Sequence[float] = (0.485, 0.456, 0.406),
         image_std: Sequence[float] = (0.229, 0.224, 0.225),
-        image_size: Sequence[int] | None = (112, 224),
+        image_size: Sequence[int] = IMAGE_SIZE,
+        resize_images: bool = False,
     ) -> None:
         unknown = [name for name in inputs if name not in MODALITIES]
         if unknown or not inputs:
@@ -88,9 +104,10 @@ class RavdessDataset(Dataset):
         # (3, 1, 1): images are channels first.
         self.image_mean = torch.tensor(image_mean).view(3, 1, 1)
         self.image_std = torch.tensor(image_std).view(3, 1, 1)
-        self.image_size = None if image_size is None else tuple(image_size)
+        self.image_size = tuple(image_size)
+        self.resize_images = resize_images
         self._rows = self._read_rows(self.root / audio_folder, self.root / image_folder)
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes = self._check_sizes()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -118,88 +135,78 @@ class RavdessDataset(Dataset):
         }
 
     def _read_rows(self, audio_folder: Path, image_folder: Path) -> list[_Row]:
-        if not self.csv_file.is_file():
-            raise CibaError(
-                f'{self.csv_file}: there is no such file. Make it with tools/prepare_ravdess.py '
-                'from the clips (see data/README.md).'
-            )
         rows = []
-        with open(self.csv_file, newline='', encoding='utf-8') as file:
-            reader = csv.reader(file)
-            for number, cells in enumerate(reader):
-                if not cells:
-                    continue
-                cells = [cell.strip() for cell in cells]
-                if number == 0 and len(cells) == 3 and not _is_number(cells[2]):
-                    continue
-                place = self._place(reader.line_num)
-                if len(cells) != 3:
-                    raise CibaError(
-                        f'{place} has {len(cells)} columns; it must have three: audio file, '
-                        'image file, label.'
-                    )
-                row = _Row(
-                    reader.line_num,
-                    self._find(audio_folder, cells[0], place),
-                    self._find(image_folder, cells[1], place),
-                    _read_label(cells[2], place),
+        listed = read_rows(self.csv_file, 'tools/prepare_ravdess.py')
+        for index, (line, cells) in enumerate(listed):
+            if index == 0 and len(cells) == 3 and not _is_number(cells[2]):
+                continue
+            place = self._place(line)
+            if len(cells) != 3:
+                raise CibaError(
+                    f'{place} has {len(cells)} columns; it must have three: audio file, image '
+                    'file, label.'
                 )
-                _require_same_clip(row, place)
-                rows.append(row)
+            row = _Row(
+                line,
+                self._find(audio_folder, cells[0], place),
+                self._find(image_folder, cells[1], place),
+                _read_label(cells[2], place),
+            )
+            _require_same_clip(row, place)
+            rows.append(row)
         if not rows:
             raise CibaError(f'{self.csv_file}: lists no clips.')
         return rows
 
     def _find(self, folder: Path, name: str, place: str) -> Path:
         path = folder / name if Path(name).name == name else self.root / name
-        if not path.is_file():
-            raise CibaError(
-                f'{place} names {path}, and there is no such file. Prepare the data again, or '
-                'remove the row.'
-            )
+        require_file(path, place)
         return path
 
-    def _read_audio(self, row: _Row) -> Tensor:
-        place = self._place(row.line)
-        try:
-            values = np.load(row.audio, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise CibaError(f'{place}: {row.audio} is no whole array of numbers ({error}).') from (
-                error
-            )
-        if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+    def _check_sizes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each modality's input; every file's beginning is read for it."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for row in self._rows:
+            place = self._place(row.line)
+            if 'audio' in self.inputs:
+                found = read_array_shape(row.audio, place)
+                expected = shapes.setdefault('audio', (1, *found))[1:]
+                if found != expected:
+                    raise CibaError(
+                        f'{place}: {row.audio} has shape {found}, others have {expected}. Prepare '
+                        'all clips in the same way.'
+                    )
+            if 'image' in self.inputs:
+                self._require_size(read_image_size(row.image, place), row)
+                shapes['image'] = (3, *self.image_size)
+        return shapes
+
+    def _require_size(self, size: tuple[int, int], row: _Row) -> None:
+        if size != self.image_size and not self.resize_images:
+            found, expected = (f'{rows} x {columns}' for rows, columns in (size, self.image_size))
             raise CibaError(
-                f'{place}: {row.audio} holds {values.dtype} of shape {values.shape}; it must hold '
-                'numbers, coefficients by frames.'
+                f'{self._place(row.line)}: {row.image} has {found} pixels, and image_size of the '
+                f'data set is {expected}. Prepare the data with that size, set image_size to '
+                f'{list(size)} in configs/_base_/classification/ravdess.py, or set '
+                'resize_images=True beside it.'
             )
-        if not np.isfinite(values).all():
-            raise CibaError(f'{place}: {row.audio} holds NaN or infinity.')
-        self._require_shape('audio', values.shape, row, row.audio)
-        normalised = (values.astype(np.float32) - self.audio_mean) / self.audio_std
-        return torch.from_numpy(normalised.astype(np.float32))[None]
+
+    def _read_audio(self, row: _Row) -> Tensor:
+        values = read_array(row.audio, self._place(row.line)).astype(np.float32)
+        return torch.from_numpy((values - self.audio_mean) / self.audio_std)[None]
 
     def _read_image(self, row: _Row) -> Tensor:
-        try:
-            with Image.open(row.image) as file:
-                image = file.convert('RGB')
-        except (OSError, SyntaxError) as error:
-            raise CibaError(
-                f'{self._place(row.line)}: {row.image} is no whole image ({error}).'
-            ) from error
-        if self.image_size is not None and image.size != self.image_size[::-1]:
+        image = read_image(row.image, self._place(row.line))
+        if image.size != self.image_size[::-1]:
+            self._require_size((image.height, image.width), row)
             image = image.resize(self.image_size[::-1], Image.BILINEAR)
         # A copy, because torch wants memory it may write to.
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        self._require_shape('image', tuple(pixels.shape), row, row.image)
         return (pixels.float() / 255 - self.image_mean) / self.image_std
 
-    def _require_shape(self, name: str, shape: tuple[int, ...], row: _Row, path: Path) -> None:
-        expected = self._shapes.setdefault(name, shape)
-        if shape != expected:
-            raise CibaError(
-                f'{self._place(row.line)}: {path} has shape {shape}, others have {expected}. '
-                'Prepare all clips in the same way.'
-            )
+    def source(self, name: str) -> str:
+        """Where inputs of a modality or ``'labels'`` come from, for messages."""
+        return f'{self.csv_file} ({name})'
 
     def _place(self, line: int) -> str:
         return f'{self.csv_file}, row {line}'

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import CibaError
 from ...registry import MODELS
 
 
@@ -35,6 +36,21 @@ class _Convolutions(nn.Sequential):
             nn.Flatten(),
         )
         self.out_features = third * grid[0] * grid[1]
+        # Rows or columns that leave one for the last pooling; layers are gone through backwards.
+        self.smallest = max(1, kernels[2] - 2)
+        for kernel in (kernels[1], kernels[0]):
+            self.smallest = 2 * self.smallest + kernel - 3
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, channels, rows, columns) to (B, out_features)."""
+        if min(maps.shape[2:]) < self.smallest:
+            size = ' x '.join(map(str, maps.shape[2:]))
+            raise CibaError(
+                f'an input of {size} is too small for the convolutions, which need '
+                f'{self.smallest} rows and columns. Prepare the data with more (coefficients and '
+                'frames of a sound, pixels of an image), or use smaller kernels.'
+            )
+        return super().forward(maps)
 
 
 class _Head(nn.Module):
@@ -73,6 +89,8 @@ class RavdessImageNetwork(nn.Module):
         classes: int = 8,
     ) -> None:
         super().__init__()
+        self.input_shapes = {'image': (3, None, None)}
+        self.classes = classes
         self.convolutions = _Convolutions(3, channels, kernels, grid)
         self.feature = nn.Linear(self.convolutions.out_features, feature_size)
         self.head = _Head(feature_size, hidden_size, classes)
@@ -106,6 +124,8 @@ class RavdessAudioNetwork(nn.Module):
         classes: int = 8,
     ) -> None:
         super().__init__()
+        self.input_shapes = {'audio': (1, None, None)}
+        self.classes = classes
         self.convolutions = _Convolutions(1, channels, kernels, grid)
         self.feature = nn.Linear(self.convolutions.out_features, feature_size)
         self.head = _Head(feature_size, hidden_size, classes)
@@ -150,6 +170,8 @@ class RavdessFusionNetwork(nn.Module):
         classes: int = 8,
     ) -> None:
         super().__init__()
+        self.input_shapes = {'image': (3, None, None), 'audio': (1, None, None)}
+        self.classes = classes
         self.image_convolutions = _Convolutions(3, channels, image_kernels, grid)
         self.audio_convolutions = _Convolutions(1, channels, audio_kernels, grid)
         both = self.image_convolutions.out_features + self.audio_convolutions.out_features

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError
+from ...files import make_folder, remove_partials
 from ..clips import (
     BROKEN_FILE,
     DECODING_ERRORS,
@@ -28,8 +29,13 @@ from ..clips import (
     write_broken,
     write_whole,
 )
-from .audio_features import cepstral_coefficients
-from .dataset import CLIP_NAME, EMOTIONS
+from ..prepared_files import read_array
+from .audio_features import HOP, cepstral_coefficients
+from .dataset import CLIP_NAME, EMOTIONS, IMAGE_SIZE
+
+# The published features have 40 coefficients and 256 frames.
+FRAMES = 256
+RATE = 22050
 
 CSV_FILES = {
     'train': 'data_file/spa_dl.csv',
@@ -89,9 +95,9 @@ def prepare_ravdess(
     clips: str | Path,
     out: str | Path,
     split: str = 'clip',
-    image_size: Sequence[int] = (112, 224),
-    seconds: float = 4.0,
-    rate: int = 22050,
+    image_size: Sequence[int] = IMAGE_SIZE,
+    frames: int = FRAMES,
+    rate: int = RATE,
     seed: int = 0,
     workers: int = 1,
     log: Callable[[str], None] = print,
@@ -106,7 +112,8 @@ def prepare_ravdess(
             strangers in validation and test; otherwise a folder with ``train.txt``, ``val.txt`` and
             ``test.txt``, each with a clip's name a line. The paper does not state its split.
         image_size: Rows and columns of the frames.
-        seconds: Length of the sound: the middle of longer clips, silence around shorter ones.
+        frames: Length of the feature, in steps of 512 samples: the middle of longer clips, silence
+            around shorter ones. With the defaults that is 5.9 seconds.
         rate: Samples a second the sound is brought to.
         seed: Of the split.
         workers: Processes.
@@ -123,14 +130,12 @@ def prepare_ravdess(
     folder = Path(out)
     # Told before hours are spent on decoding.
     assigned = assign_splits(sources, split, seed)
-    require_same_settings(
-        folder, {'image_size': list(image_size), 'seconds': seconds, 'rate': rate}
-    )
+    require_same_settings(folder, {'image_size': list(image_size), 'frames': frames, 'rate': rate})
     make_folders(folder)
     waiting = [path for name, path in sources.items() if not _is_done(folder, name)]
     log(f'{len(sources)} clips in {clips}, {len(sources) - len(waiting)} of them done before.')
     work = partial(
-        _prepare_clip, folder=folder, image_size=tuple(image_size), seconds=seconds, rate=rate
+        _prepare_clip, folder=folder, image_size=tuple(image_size), frames=frames, rate=rate
     )
     reasons = prepare_all(work, waiting, workers)
     broken = {path.stem: reason for path, reason in zip(waiting, reasons) if reason}
@@ -325,7 +330,7 @@ def measure_features(folder: Path, stems: Sequence[str]) -> tuple[float, float]:
     """
     count, first, second = 0, 0.0, 0.0
     for stem in stems:
-        values = np.load(_audio_file(folder, stem)).astype(np.float64)
+        values = read_array(_audio_file(folder, stem), str(folder)).astype(np.float64)
         count += values.size
         first += values.sum()
         second += np.square(values).sum()
@@ -334,20 +339,22 @@ def measure_features(folder: Path, stems: Sequence[str]) -> tuple[float, float]:
 
 
 def make_folders(folder: Path) -> None:
-    """Make the folders of the prepared form."""
+    """Make the folders of the prepared form, or clean up what a killed preparation has left."""
     for name in ('aud_features', 'vid_features'):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        make_folder(folder / name)
+        remove_partials(folder / name)
 
 
 def _prepare_clip(
-    path: Path, folder: Path, image_size: tuple[int, int], seconds: float, rate: int
+    path: Path, folder: Path, image_size: tuple[int, int], frames: int, rate: int
 ) -> str:
     """Decode one clip and write its files; returns why it could not, or nothing."""
     try:
-        waveform = cut_or_pad(read_sound(path, rate), round(seconds * rate))
+        # A frame at the beginning, and one after every hop.
+        waveform = cut_or_pad(read_sound(path, rate), (frames - 1) * HOP)
         image = crop_and_resize(read_middle_frame(path), image_size)
     except DECODING_ERRORS as error:
-        return str(error)
+        return str(error) or type(error).__name__
     write_prepared_clip(folder, path.stem, cepstral_coefficients(waveform, rate), image)
     return ''
 
@@ -390,4 +397,5 @@ def _image_file(folder: Path, stem: str) -> Path:
 
 
 def _is_done(folder: Path, name: ClipName) -> bool:
-    return _audio_file(folder, name.stem).is_file() and _image_file(folder, name.stem).is_file()
+    files = _audio_file(folder, name.stem), _image_file(folder, name.stem)
+    return all(path.is_file() and path.stat().st_size for path in files)

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError
+from ...files import make_folder
 from ..clips import encode_clip
 from .audio_features import cepstral_coefficients
 from .dataset import EMOTIONS
@@ -233,7 +234,7 @@ def write_stand_in(
     written = []
     for actor in range(1, actors + 1):
         actor_folder = Path(folder) / f'Actor_{actor:02d}'
-        actor_folder.mkdir(parents=True, exist_ok=True)
+        make_folder(actor_folder)
         for label in range(len(EMOTIONS)):
             for take in range(clips_per_emotion):
                 name = ClipName(

@@ -8,7 +8,6 @@ classes.csv                  class, its name
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
@@ -20,6 +19,7 @@ from torch.utils.data import Dataset
 
 from ...errors import CibaError
 from ...registry import DATASETS
+from ..prepared_files import read_array, read_image, read_rows, require_file
 from .spectrogram import SIZE, resize_spectrogram
 
 # Folder and ending of each modality's files.
@@ -52,6 +52,9 @@ class VGGSoundDataset(Dataset):
         frame_mean: Of red, green and blue, from 0 to 1, over ImageNet.
         frame_std: Of the same.
 
+    Attributes:
+        shapes: Of a sample's inputs, by modality.
+
     Raises:
         CibaError: A modality does not exist, or the CSV file is missing or faulty; the message
             names file and row.
@@ -79,6 +82,7 @@ class VGGSoundDataset(Dataset):
         # (3, 1, 1): images are channels first.
         self.frame_mean = torch.tensor(frame_mean).view(3, 1, 1)
         self.frame_std = torch.tensor(frame_std).view(3, 1, 1)
+        self.shapes = {'audio': (1, *self.audio_size), 'video': (3, *self.frame_size)}
         self._rows = self._read_rows()
 
     def __len__(self) -> int:
@@ -107,78 +111,46 @@ class VGGSoundDataset(Dataset):
         }
 
     def _read_rows(self) -> list[_Row]:
-        if not self.csv_file.is_file():
-            raise CibaError(
-                f'{self.csv_file}: there is no such file. Make it with tools/prepare_vgg_sound.py '
-                'from the clips (see data/README.md).'
-            )
         rows = []
         seen: dict[str, int] = {}
-        with open(self.csv_file, newline='', encoding='utf-8') as file:
-            reader = csv.reader(file)
-            for number, cells in enumerate(reader):
-                cells = [cell.strip() for cell in cells]
-                if not cells or (number == 0 and tuple(cells) == HEADING):
-                    continue
-                place = self._place(reader.line_num)
-                if len(cells) != len(HEADING):
-                    raise CibaError(
-                        f'{place} has {len(cells)} columns; it must have two: clip, label.'
-                    )
-                clip, label = cells
-                if not label.isdecimal() or int(label) >= self.classes:
-                    raise CibaError(
-                        f'{place} has the label {label!r}; it must be a whole number from 0 to '
-                        f'{self.classes - 1}. With other classes, set classes of data set and '
-                        'network.'
-                    )
-                if clip in seen:
-                    raise CibaError(f'{place} lists {clip}, as row {seen[clip]} does.')
-                seen[clip] = reader.line_num
-                self._require_files(clip, place)
-                rows.append(_Row(reader.line_num, clip, int(label)))
+        listed = read_rows(self.csv_file, 'tools/prepare_vgg_sound.py')
+        for index, (line, cells) in enumerate(listed):
+            if index == 0 and tuple(cells) == HEADING:
+                continue
+            place = self._place(line)
+            if len(cells) != len(HEADING):
+                raise CibaError(f'{place} has {len(cells)} columns; it must have two: clip, label.')
+            clip, label = cells
+            if not label.isdecimal() or int(label) >= self.classes:
+                raise CibaError(
+                    f'{place} has the label {label!r}; it must be a whole number from 0 to '
+                    f'{self.classes - 1}. With other classes, set classes of data set and network.'
+                )
+            if clip in seen:
+                raise CibaError(f'{place} lists {clip}, as row {seen[clip]} does.')
+            seen[clip] = line
+            for name in self.inputs:
+                require_file(prepared_file(self.root, name, clip), place)
+            rows.append(_Row(line, clip, int(label)))
         if not rows:
             raise CibaError(f'{self.csv_file}: lists no clips.')
         return rows
 
-    def _require_files(self, clip: str, place: str) -> None:
-        for name in self.inputs:
-            path = prepared_file(self.root, name, clip)
-            if not path.is_file():
-                raise CibaError(
-                    f'{place} names {path}, and there is no such file. Prepare the data again, or '
-                    'remove the row.'
-                )
-
     def _read_audio(self, row: _Row) -> Tensor:
-        place, path = self._place(row.line), prepared_file(self.root, 'audio', row.clip)
-        try:
-            values = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise CibaError(f'{place}: {path} is no whole array of numbers ({error}).') from error
-        if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
-            raise CibaError(
-                f'{place}: {path} holds {values.dtype} of shape {values.shape}; it must hold '
-                'numbers, bins by frames.'
-            )
-        if not np.isfinite(values).all():
-            raise CibaError(f'{place}: {path} holds NaN or infinity.')
+        values = read_array(prepared_file(self.root, 'audio', row.clip), self._place(row.line))
         # A copy, because torch wants memory it may write to.
         return torch.from_numpy(resize_spectrogram(values, self.audio_size).copy())[None]
 
     def _read_frame(self, row: _Row) -> Tensor:
-        path = prepared_file(self.root, 'video', row.clip)
-        try:
-            with Image.open(path) as file:
-                frame = file.convert('RGB')
-        except (OSError, SyntaxError) as error:
-            raise CibaError(
-                f'{self._place(row.line)}: {path} is no whole image ({error}).'
-            ) from error
+        frame = read_image(prepared_file(self.root, 'video', row.clip), self._place(row.line))
         if frame.size != self.frame_size[::-1]:
             frame = frame.resize(self.frame_size[::-1], Image.BILINEAR)
         pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1)
         return (pixels.float() / 255 - self.frame_mean) / self.frame_std
+
+    def source(self, name: str) -> str:
+        """Where inputs of a modality or ``'labels'`` come from, for messages."""
+        return f'{self.csv_file} ({name})'
 
     def _place(self, line: int) -> str:
         return f'{self.csv_file}, row {line}'

@@ -8,6 +8,7 @@ and a student's first channels come as near to it as they can.
 from __future__ import annotations
 
 from mmdet.models import ResNet
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...errors import CibaError
@@ -18,7 +19,7 @@ _LAST_STAGE = 8
 
 
 @MODELS.register_module()
-class VGGSoundNetwork(nn.Module):
+class VGGSoundNetwork(BaseModule):
     """The event from a frame or a spectrogram; ``feature`` is what comes out of average pooling.
 
     Depths 18 and 50 on three channels with 1000 classes have the published 11,689,512 and
@@ -52,6 +53,8 @@ class VGGSoundNetwork(nn.Module):
         if modality not in channels:
             raise CibaError(f"modality is {modality!r}; it must be 'video' or 'audio'.")
         self.modality = modality
+        self.input_shapes = {modality: (channels[modality], None, None)}
+        self.classes = classes
         if depth not in ResNet.arch_settings:
             raise CibaError(f'depth is {depth}; it must be one of {list(ResNet.arch_settings)}.')
         expansion = ResNet.arch_settings[depth][0].expansion

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError
+from ...files import make_folder, remove_partials
 from ..clips import (
     BROKEN_FILE,
     DECODING_ERRORS,
@@ -163,9 +164,10 @@ def find_clips(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
 
 
 def make_folders(folder: Path) -> None:
-    """Make the folders of the prepared form."""
+    """Make the folders of the prepared form, or clean up what a killed preparation has left."""
     for name, _ in FILES.values():
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        make_folder(folder / name)
+        remove_partials(folder / name)
 
 
 def write_prepared_clip(
@@ -235,7 +237,7 @@ def _present(folder: Path) -> dict[str, set[str]]:
         modality: {
             path.name[: -len(ending)]
             for path in (folder / name).iterdir()
-            if path.name.endswith(ending)
+            if path.name.endswith(ending) and path.stat().st_size
         }
         for modality, (name, ending) in FILES.items()
     }

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError
+from ...files import make_folder, written_whole
 from ..clips import encode_clip
 from .preparation import (
     CSV_FILES,
@@ -161,7 +162,7 @@ def write_stand_in(
     model = EventModel(seed, shared, classes)
     clips, splits = Path(folder, 'clips'), Path(folder, 'splits')
     for made in (clips, splits):
-        made.mkdir(parents=True, exist_ok=True)
+        make_folder(made)
     listed: dict[str, dict[int, list[str]]] = {}
     written = []
     for index, part in enumerate(CSV_FILES):
@@ -245,7 +246,5 @@ def _class_names(count: int) -> list[str]:
 
 def _save_dictionary(path: Path, content: dict) -> None:
     """As NumPy saves a dictionary: a pickle in an array without axes."""
-    partial = path.with_name(f'.{path.name}.partial')
-    with open(partial, 'wb') as file:
+    with written_whole(path) as partial, open(partial, 'wb') as file:
         np.save(file, np.array(content, dtype=object), allow_pickle=True)
-    partial.replace(path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from mmdet3d.models.detectors import MVXTwoStageDetector
 from mmdet3d.structures import Det3DDataSample
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ...errors import CibaError
@@ -54,6 +56,7 @@ class BEVFormer(MVXTwoStageDetector):
         self.grid_mask = GridMask() if use_grid_mask else torch.nn.Identity()
         self._kept_bev: Tensor | None = None
         self._kept_token = ''
+        self._has_warned = False
 
     def extract_img_feat(self, imgs: Tensor, input_metas: list[dict] | None = None) -> list[Tensor]:
         """Image features of one time step.
@@ -145,12 +148,24 @@ class BEVFormer(MVXTwoStageDetector):
                 f'{len(wanted)} samples; set batch_size=1 in the test and validation dataloader'
             )
         if wanted[0] != self._kept_token:
-            # The first frame this process sees of a scene that another process began.
+            self._warn_of_lost_history(wanted[0])
             step.previous_tokens[0] = ''
             step.can_bus[0, :3] = 0
             step.can_bus[0, -1] = 0
             return None
         return self._kept_bev
+
+    def _warn_of_lost_history(self, token: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            print_log(
+                f'The frame before this one, sample {token}, was not the last one seen, so this '
+                'one is detected without history. Scores then depend on the number of processes: '
+                "use sampler=dict(type='ciba_bev.SceneSequenceSampler') in the test and validation "
+                'dataloader.',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def _time_steps(self, data_samples: list[Det3DDataSample], imgs: Tensor) -> list[TimeStep]:
         queues = [_frames_of(sample.metainfo) for sample in data_samples]
@@ -186,6 +201,8 @@ def _frames_of(metainfo: dict) -> list[dict]:
             metainfo,
             token=str(metainfo.get('token', '')),
             previous_token='',
-            can_bus=can_bus_from_ego_pose(np.asarray(metainfo['ego2global'])),
+            # Motion is zero without a past. What is left of the pose is the heading, and a frame
+            # without one (mmdet3d's inference functions do not pass it on) has the map's x axis.
+            can_bus=can_bus_from_ego_pose(np.asarray(metainfo.get('ego2global', np.eye(4)))),
         )
     ]

@@ -91,7 +91,11 @@ class BEVFormerHead(SetPredictionHead):
         self.bev_shape = (bev_h, bev_w)
         self.num_levels = num_levels
         self.bev_embedding = nn.Embedding(bev_h * bev_w, embed_dims)
-        self.positional_encoding = LearnedPositionalEncoding(embed_dims // 2, bev_h, bev_w)
+        # The standard normal start of an embedding, as in the reference, whose head does not pass
+        # on mmengine's call that would make it uniform in [0, 1].
+        self.positional_encoding = LearnedPositionalEncoding(
+            embed_dims // 2, bev_h, bev_w, init_cfg=None
+        )
         self.transformer = BEVFormerTransformer(
             bev_shape=self.bev_shape,
             point_cloud_range=point_cloud_range,

@@ -149,9 +149,13 @@ class BEVFormerTransformer(nn.Module):
         queries = bev_queries + self.can_bus_mlp(can_bus.to(dtype)).unsqueeze(1)
         positions = bev_positions.flatten(1).t().expand(batch, -1, -1)
         shift = bev_shift(can_bus.float(), self.bev_shape, self.cell_size)
-        if prev_bev is not None:
+        if prev_bev is None:
+            # Without a previous map both readings are of the current one, at the same place.
+            shift = torch.zeros_like(shift)
+        else:
             if has_previous is None:
                 has_previous = torch.ones(batch, dtype=torch.bool, device=prev_bev.device)
+            shift = shift * has_previous.unsqueeze(1)
             prev_bev = self._turn(prev_bev, can_bus[:, YAW_CHANGE_DEGREES])
         image_features, image_shapes = self._flatten(image_levels)
         points, visible = project_points(self.pillars, lidar2img, image_shape)

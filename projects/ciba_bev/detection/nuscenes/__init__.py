@@ -5,14 +5,18 @@ from .check_data_hook import CheckDataHook, check_nuscenes_data
 from .class_balancing import CBGSDataset
 from .data_checks import DataError, DataProblem
 from .frame_dataset import NuScenesFrameDataset
+from .metric import NuScenesDetectionMetric
 from .scene_sampler import SceneSequenceSampler
 from .sequence_dataset import NuScenesSequenceDataset
+from .sweeps import LoadPointsFromMultiSweeps
 
 __all__ = [
     'CBGSDataset',
     'CheckDataHook',
     'DataError',
     'DataProblem',
+    'LoadPointsFromMultiSweeps',
+    'NuScenesDetectionMetric',
     'NuScenesFrameDataset',
     'NuScenesSequenceDataset',
     'SceneSequenceSampler',

@@ -86,6 +86,12 @@ class CanBusMotion:
             self.scenes_without.append(scene_name)
             self._messages = []
         else:
-            messages = self._devkit.get_messages(scene_name, 'pose', print_warnings=False)
-            self._messages = sorted(messages, key=lambda message: message['utime'])
+            try:
+                messages = self._devkit.get_messages(scene_name, 'pose', print_warnings=False)
+                self._messages = sorted(messages, key=lambda message: message['utime'])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f'{file}: the CAN bus messages are cut off or damaged ({error}). Unpack '
+                    'can_bus.zip of nuScenes again.'
+                ) from None
         self._times = [message['utime'] for message in self._messages]

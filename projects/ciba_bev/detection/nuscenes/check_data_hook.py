@@ -79,7 +79,7 @@ def check_nuscenes_data(
     objects = ObjectCounter(dataset)
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
-        missing = field_problems([info], needed, dataset.ann_file, version)
+        missing = field_problems([info], needed, dataset.ann_file, version, dataset.data_root)
         if not missing:
             objects.add(info)
             for problem in _size_problems(dataset, info, num_cameras):
@@ -199,10 +199,10 @@ class CheckDataHook(Hook):
         Raises:
             DataError: If something is wrong.
         """
-        self._check(runner, runner.train_dataloader.dataset)
+        self._check(runner.train_dataloader.dataset, _model_of(runner))
         if runner.val_loop is not None:
-            dataset = runner.val_dataloader.dataset
-            self._check(runner, dataset, runner.val_evaluator if _is_validated(runner) else None)
+            evaluator = runner.val_evaluator if _is_validated(runner) else None
+            self._check(runner.val_dataloader.dataset, _model_of(runner), evaluator)
 
     def before_val(self, runner: Runner) -> None:
         """Check the validation data and their scoring.
@@ -213,7 +213,7 @@ class CheckDataHook(Hook):
         Raises:
             DataError: If something is wrong.
         """
-        self._check(runner, runner.val_dataloader.dataset, runner.val_evaluator)
+        self._check(runner.val_dataloader.dataset, _model_of(runner), runner.val_evaluator)
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data and their scoring.
@@ -224,15 +224,15 @@ class CheckDataHook(Hook):
         Raises:
             DataError: If something is wrong.
         """
-        self._check(runner, runner.test_dataloader.dataset, runner.test_evaluator)
+        self._check(runner.test_dataloader.dataset, _model_of(runner), runner.test_evaluator)
 
-    def _check(self, runner: Runner, dataset: Any, evaluator: Any = None) -> None:
+    def _check(self, dataset: Any, model: Any = None, evaluator: Any = None) -> None:
         parts = list(_nuscenes_datasets(dataset))
         for metric in getattr(evaluator, 'metrics', ()):
             if isinstance(metric, NuScenesMetric) and len(parts) == 1:
                 # Before the files, which take longer.
                 self._check_once(metric, lambda m=metric: check_scoring(parts[0], m))
-        num_cameras = _number_of_cameras(runner.cfg.get('model'))
+        num_cameras = _number_of_cameras(model)
         for part in parts:
             self._check_once(
                 part,
@@ -262,6 +262,10 @@ class CheckDataHook(Hook):
             other = 'Stopped: the main process found problems in the data and names them.'
             raise DataError(messages[0] if is_main_process() else other)
         self._checked.append(checked)
+
+
+def _model_of(runner: Runner) -> Any:
+    return runner.cfg.get('model')
 
 
 def _is_validated(runner: Runner) -> bool:

@@ -7,6 +7,7 @@ is built) and *files* on the disk (done once before training or testing by ``Che
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ import numpy as np
 from rich.progress import track
 
 from ...errors import CibaError
+from .calibration import wrong_cameras
 from .can_bus import CAN_BUS_SIZE
 
 MAX_REPORTED = 10
@@ -74,25 +76,38 @@ def data_error(problems: Sequence[DataProblem]) -> DataError:
     return DataError('\n'.join(lines))
 
 
-def create_data_command(info_file: str | Path, version: str, annotate_only: bool = False) -> str:
-    """Spells out the command that makes, or completes, an info file.
+def create_data_command(
+    info_file: str | Path,
+    version: str,
+    annotate_only: bool = False,
+    data_root: str | Path | None = None,
+    replace: bool = False,
+) -> str:
+    """Spell out the command that makes, or completes, an info file.
 
     Args:
-        info_file: The info file, in the nuScenes root.
-        version: nuScenes version, ``v1.0-trainval`` or ``v1.0-mini``.
+        info_file: The info file.
+        version: nuScenes version, such as ``v1.0-trainval``.
         annotate_only: Whether the file is there and only lacks the temporal fields.
+        data_root: The nuScenes root; None for the info file's folder.
+        replace: Whether a file of another version or format is to be replaced.
 
     Returns:
         A shell command.
     """
-    name = Path(info_file).name
-    tag = name.split('_infos_')[0] if '_infos_' in name else 'nuscenes'
-    command = (
-        f'python tools/create_data.py --root-path {Path(info_file).parent} --version {version}'
-    )
+    path = Path(info_file)
+    root = Path(data_root) if data_root else path.parent
+    words = ['python', 'tools/create_data.py', '--root-path', str(root), '--version', version]
+    if root != path.parent:
+        words += ['--out-dir', str(path.parent)]
+    tag = path.name.split('_infos_')[0] if '_infos_' in path.name else 'nuscenes'
     if tag != 'nuscenes':
-        command += f' --extra-tag {tag}'
-    return command + ' --annotate-only' if annotate_only else command
+        words += ['--extra-tag', tag]
+    if annotate_only:
+        words.append('--annotate-only')
+    if replace:
+        words.append('--replace')
+    return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -116,26 +131,36 @@ class NeededFields:
 
 
 def field_problems(
-    infos: Iterable[dict], needed: NeededFields, info_file: str, version: str
+    infos: Iterable[dict],
+    needed: NeededFields,
+    info_file: str,
+    version: str,
+    data_root: str | Path | None = None,
 ) -> list[DataProblem]:
-    """Lists the needed fields that infos lack.
+    """List the needed fields that infos lack, and calibrations that contradict the poses.
 
     Args:
         infos: Entries of an info file's ``data_list``.
         needed: What must be there.
         info_file: The file they come from, for the report.
         version: nuScenes version, for the remedy.
+        data_root: The nuScenes root, for the remedy; None for the info file's folder.
 
     Returns:
-        One problem per sample and missing field, in order.
+        One problem per sample and field, in order.
     """
-    make = f'Write the info file anew: {create_data_command(info_file, version)}'
-    annotate = f'Add it: {create_data_command(info_file, version, annotate_only=True)}'
+    make = f'Write the info file anew: {create_data_command(info_file, version, False, data_root)}'
+    annotate = f'Add it: {create_data_command(info_file, version, True, data_root)}'
     problems = []
     for position, info in enumerate(infos):
         token = info.get('token', f'number {position}')
-        for field in _missing_fields(info, needed):
+        missing = list(_missing_fields(info, needed))
+        for field in missing:
             problems.append(DataProblem(info_file, token, field, 'a needed field is missing', make))
+        if needed.cameras and not missing:
+            for camera, finding in wrong_cameras(info):
+                field = f'images.{camera}.lidar2cam'
+                problems.append(DataProblem(info_file, token, field, finding, make))
         if needed.temporal:
             for field in _missing_temporal_fields(info):
                 finding = 'a field that sequences of frames need is missing'

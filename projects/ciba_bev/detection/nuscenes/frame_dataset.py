@@ -75,12 +75,12 @@ class NuScenesFrameDataset(NuScenesDataset):
         Raises:
             DataError: As for the class.
         """
-        content = load_info_file(self.ann_file)
+        content = load_info_file(self.ann_file, self.data_root)
         metainfo, infos = content['metainfo'], content['data_list']
         version = metainfo.get('version', 'v1.0-trainval')
-        problems = field_problems(infos, self.needed_fields, self.ann_file, version)
+        problems = field_problems(infos, self.needed_fields, self.ann_file, version, self.data_root)
         if not infos:
-            command = create_data_command(self.ann_file, version)
+            command = create_data_command(self.ann_file, version, data_root=self.data_root)
             remedy = f'Write the info file anew: {command}'
             problems = [DataProblem(self.ann_file, '', 'data_list', 'it lists no samples', remedy)]
         if problems:

@@ -7,26 +7,28 @@ that the files stay valid for plain mmdet3d.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Callable
 
-import mmengine
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils import splits
 from rich.progress import track
 
+from ...files import make_folder, scratch_folder
+from .calibration import camera_poses, wrong_cameras
 from .can_bus import absolute_can_bus
 from .can_bus_expansion import CanBusMotion, find_can_bus_folder
 from .data_checks import DataError, create_data_command
-from .info_files import load_info_file, save_info_file
+from .info_files import DamagedInfoFileError, load_info_file, save_info_file
 from .mmdet3d_converter import convert
+from .tables import check_tables, explained_failures, read_table
 
 SPLITS = {
     'v1.0-trainval': {'train': splits.train, 'val': splits.val},
     'v1.0-mini': {'train': splits.mini_train, 'val': splits.mini_val},
+    # Without annotations: for the test server.
+    'v1.0-test': {'test': splits.test},
 }
-TABLES = ('scene', 'sample', 'sample_data', 'ego_pose', 'calibrated_sensor', 'sample_annotation')
 
 
 def create_info_files(
@@ -36,48 +38,53 @@ def create_info_files(
     tag: str = 'nuscenes',
     max_sweeps: int = 10,
     can_bus: str | Path | None = None,
+    replace: bool = False,
     log: Callable[[str], None] = print,
 ) -> dict[str, Path]:
-    """Converts nuScenes tables to info files with all that training needs.
+    """Convert nuScenes tables to info files with all that training needs.
 
     Args:
         root_path: The nuScenes root: ``samples``, ``sweeps`` and the folder of tables.
-        version: ``v1.0-trainval`` or ``v1.0-mini``.
+        version: One of :data:`SPLITS`.
         out_dir: Where the info files go; the root if ``None``.
         tag: Start of the info files' names.
         max_sweeps: Most past LiDAR sweeps to list for a sample.
         can_bus: The CAN bus expansion; ``None`` uses it if it lies in the root or next to it.
+        replace: Whether to replace info files of another version or format. Those of the same
+            version are always replaced.
         log: Receives what is being done.
 
     Returns:
-        The info file of each split, by ``train`` and ``val``.
+        The info file of each split: ``train`` and ``val``, or ``test``.
 
     Raises:
-        DataError: If tables or files are missing, or a split is empty.
+        DataError: If tables or files are missing or damaged, a split is empty, or a file of another
+            version is in the way.
     """
     root = Path(root_path)
     target = root if out_dir is None else Path(out_dir)
-    _check_tables(root, version)
+    _check_version(version)
+    check_tables(root, version)
     can_bus_folder = find_can_bus_folder(root, can_bus)
-    target.mkdir(parents=True, exist_ok=True)
-
     _check_splits(root, version)
-    written = {}
-    with tempfile.TemporaryDirectory(prefix='.create_data_', dir=target) as work_folder:
+    files = {split: target / f'{tag}_infos_{split}.pkl' for split in SPLITS[version]}
+    if not replace:
+        for path in files.values():
+            _check_replaceable(path, version, root)
+    make_folder(target)
+    with scratch_folder(target, '.create_data_') as folder:
         log(f"Step 1 of 2: mmdet3d's converter reads the {version} tables in {root}.")
-        converted = convert(root, version, max_sweeps, Path(work_folder), tag)
+        converted = convert(root, version, max_sweeps, folder, tag, list(SPLITS[version]))
         log('Step 2 of 2: adding scene order and ego motion.')
-        nuscenes = NuScenes(version, str(root), verbose=False)
-        annotator = _InfoAnnotator(nuscenes, can_bus_folder)
+        annotator = _InfoAnnotator(root, version, can_bus_folder)
         for split, path in converted.items():
             content = load_info_file(path)
-            _use_relative_sweep_paths(content, nuscenes)
-            written[split] = target / path.name
-            annotator.annotate(content, written[split], root)
-            save_info_file(content, written[split])
-            log(f'Wrote {written[split]} ({len(content["data_list"])} samples).')
+            annotator.use_relative_sweep_paths(content)
+            annotator.annotate(content, files[split])
+            save_info_file(content, files[split])
+            log(f'Wrote {files[split]} ({len(content["data_list"])} samples).')
     annotator.report(log)
-    return written
+    return files
 
 
 def annotate_info_files(
@@ -88,38 +95,39 @@ def annotate_info_files(
     can_bus: str | Path | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, Path]:
-    """Adds scene order and ego motion to info files that mmdet3d's ``create_data.py`` wrote.
+    """Add scene order and ego motion to info files that mmdet3d's ``create_data.py`` wrote.
 
     Args:
         root_path: The nuScenes root; only the tables are read.
-        version: ``v1.0-trainval`` or ``v1.0-mini``.
+        version: One of :data:`SPLITS`.
         out_dir: Where the info files are; the root if ``None``.
         tag: Start of the info files' names.
         can_bus: The CAN bus expansion; ``None`` uses it if it lies in the root or next to it.
         log: Receives what is being done.
 
     Returns:
-        The completed info file of each split, by ``train`` and ``val``.
+        The completed info file of each split that has one.
 
     Raises:
-        DataError: If tables or info files are missing or do not belong together.
+        DataError: If tables or info files are missing or damaged, do not belong together, or
+            contradict each other.
     """
     root = Path(root_path)
     folder = root if out_dir is None else Path(out_dir)
-    _check_tables(root, version)
+    _check_version(version)
+    check_tables(root, version)
     can_bus_folder = find_can_bus_folder(root, can_bus)
     files = {split: folder / f'{tag}_infos_{split}.pkl' for split in SPLITS[version]}
     present = {split: path for split, path in files.items() if path.is_file()}
     if not present:
-        raise DataError(
-            f'{folder}: there is neither {tag}_infos_train.pkl nor {tag}_infos_val.pkl to '
-            f'complete. Make them: {create_data_command(files["train"], version)}'
-        )
+        names = ' or '.join(path.name for path in files.values())
+        command = create_data_command(next(iter(files.values())), version, data_root=root)
+        raise DataError(f'{folder}: there is no {names} to complete. Make them: {command}')
     log(f'Reading the {version} tables in {root}.')
-    annotator = _InfoAnnotator(NuScenes(version, str(root), verbose=False), can_bus_folder)
+    annotator = _InfoAnnotator(root, version, can_bus_folder)
     for path in present.values():
-        content = load_info_file(path)
-        annotator.annotate(content, path, root)
+        content = load_info_file(path, root)
+        annotator.annotate(content, path)
         save_info_file(content, path)
         log(f'Completed {path} ({len(content["data_list"])} samples).')
     annotator.report(log)
@@ -129,29 +137,53 @@ def annotate_info_files(
 class _InfoAnnotator:
     """Adds to infos what the tables and the CAN bus expansion know about their samples."""
 
-    def __init__(self, nuscenes: NuScenes, can_bus_folder: Path | None) -> None:
-        self._nuscenes = nuscenes
+    def __init__(self, root: Path, version: str, can_bus_folder: Path | None) -> None:
+        self._root = root
+        self._version = version
         self._can_bus_folder = can_bus_folder
         self._motion = None if can_bus_folder is None else CanBusMotion(can_bus_folder)
-        self._frame_index = self._count_frames()
+        with explained_failures(root, version):
+            self._nuscenes = NuScenes(version, str(root), verbose=False)
+            self._frame_index = self._count_frames()
 
-    def annotate(self, content: dict, path: Path, root: Path) -> None:
-        """Adds the fields in place; ``path`` and ``root`` are named in errors only."""
-        version = content['metainfo'].get('version', self._nuscenes.version)
-        if version != self._nuscenes.version:
+    def annotate(self, content: dict, path: Path) -> None:
+        """Add the fields in place; ``path`` is named in errors only."""
+        version = content['metainfo'].get('version', self._version)
+        if version != self._version:
             raise DataError(
                 f'{path}: the info file was made from {version}, but --version says '
-                f'{self._nuscenes.version}. Give --version {version}.'
+                f'{self._version}. Give --version {version}.'
             )
-        infos = content['data_list']
-        for info in track(infos, description=f'Adding to {path.name}'):
-            token = info.get('token')
-            if token not in self._frame_index:
-                raise DataError(
-                    f'{path}: sample {token} (field token) is not in the {version} tables in '
-                    f'{root}. Write the info file anew: {create_data_command(path, version)}'
-                )
-            info.update(self._fields(token))
+        with explained_failures(self._root, version):
+            for info in track(content['data_list'], description=f'Adding to {path.name}'):
+                self._check(info, path)
+                info.update(self._fields(info['token']))
+
+    def _check(self, info: dict, path: Path) -> None:
+        """Refuse an info of other tables, or one that contradicts them."""
+        command = create_data_command(path, self._version, data_root=self._root)
+        token = info.get('token')
+        if token not in self._frame_index:
+            raise DataError(
+                f'{path}: sample {token} (field token) is not in the {self._version} tables in '
+                f'{self._root}. Write the info file anew: {command}'
+            )
+        for camera, finding in wrong_cameras(info, camera_poses(self._nuscenes, info)):
+            raise DataError(
+                f'{path}: {finding} (sample {token}, field images.{camera}.lidar2cam). Write the '
+                f'info file anew: {command}'
+            )
+
+    def use_relative_sweep_paths(self, content: dict) -> None:
+        """Name sweeps from the root on.
+
+        mmdet3d decides by the word "samples" anywhere in a sweep's path whether it is a key frame,
+        which goes wrong where the root's own path has that word in it.
+        """
+        for info in content['data_list']:
+            for sweep in info.get('lidar_sweeps', ()):
+                record = self._nuscenes.get('sample_data', sweep['sample_data_token'])
+                sweep['lidar_points']['lidar_path'] = record['filename']
 
     def report(self, log: Callable[[str], None]) -> None:
         """Says where ego motion came from."""
@@ -197,43 +229,45 @@ class _InfoAnnotator:
         }
 
 
-def _check_tables(root: Path, version: str) -> None:
+def _check_version(version: str) -> None:
     if version not in SPLITS:
         raise DataError(f'--version {version}: give one of {", ".join(SPLITS)}.')
-    missing = [name for name in TABLES if not (root / version / f'{name}.json').is_file()]
-    if missing:
-        files = ', '.join(f'{name}.json' for name in missing)
-        raise DataError(
-            f'{root / version}: the tables {files} are missing. --root-path must be the folder '
-            f'that holds samples, sweeps and {version}; the tables are in the metadata archive of '
-            'nuScenes (data/README.md has the layout).'
-        )
 
 
 def _check_splits(root: Path, version: str) -> None:
     table = root / version / 'scene.json'
-    names = {scene['name'] for scene in mmengine.load(str(table))}
+    names = {scene['name'] for scene in read_table(root, version, 'scene')}
     known = SPLITS[version]
     strangers = sorted(names.difference(*known.values()))
     if strangers:
         raise DataError(
-            f'{table}: the scenes {", ".join(strangers[:10])} are in '
-            f"neither of the devkit's splits for {version}, so that they could not be scored. "
-            'Rename them (field name) or give the version they belong to.'
+            f"{table}: the scenes {', '.join(strangers[:10])} are in none of the devkit's splits "
+            f'for {version} ({", ".join(known)}), so that they could not be scored. Rename them '
+            '(field name) or give the version they belong to.'
         )
     for split, scenes in known.items():
         if names.isdisjoint(scenes):
             raise DataError(
-                f'{table}: none of its {len(names)} scenes is in the '
-                f'{split} split of {version}, and both splits are needed. Add scenes of that split '
-                '(for simulated data: ask for more scenes).'
+                f'{table}: none of its {len(names)} scenes is in the {split} split of {version}, '
+                f'and all splits of the version are needed ({", ".join(known)}). Add scenes of '
+                'that split (for simulated data: ask for more scenes).'
             )
 
 
-def _use_relative_sweep_paths(content: dict, nuscenes: NuScenes) -> None:
-    # mmdet3d decides by the word "samples" anywhere in a sweep's path whether it is a key frame,
-    # which goes wrong where the root's own path has that word in it.
-    for info in content['data_list']:
-        for sweep in info.get('lidar_sweeps', ()):
-            record = nuscenes.get('sample_data', sweep['sample_data_token'])
-            sweep['lidar_points']['lidar_path'] = record['filename']
+def _check_replaceable(path: Path, version: str, root: Path) -> None:
+    """Refuse to overwrite the result of long work with that of other tables."""
+    if not path.is_file():
+        return
+    try:
+        found = load_info_file(path)['metainfo'].get('version')
+    except DamagedInfoFileError:
+        return
+    except DataError:
+        found = 'another format'
+    if found != version:
+        command = create_data_command(path, version, data_root=root, replace=True)
+        raise DataError(
+            f'{path}: there is an info file of {found or "an unknown version"} already, and this '
+            f'one would be of {version}. Keep both: give this one another name with --extra-tag '
+            f'({version.split("-")[-1]}, for example). Replace it: {command}'
+        )

@@ -6,32 +6,41 @@ a source checkout in ``tools`` next to the package.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Iterator, Sequence
 
 import mmdet3d
 
 from .data_checks import DataError
+from .tables import explained_failures
 
 
 def convert(
-    root_path: Path, version: str, max_sweeps: int, work_folder: Path, tag: str
+    root_path: Path,
+    version: str,
+    max_sweeps: int,
+    work_folder: Path,
+    tag: str,
+    splits: Sequence[str],
 ) -> dict[str, Path]:
-    """Runs mmdet3d's converter.
+    """Run mmdet3d's converter.
 
     Args:
         root_path: The nuScenes root.
-        version: ``v1.0-trainval`` or ``v1.0-mini``.
+        version: nuScenes version, such as ``v1.0-trainval``.
         max_sweeps: Most past LiDAR sweeps to list for a sample.
         work_folder: An existing, empty folder for intermediate and finished files.
         tag: Start of the info files' names.
+        splits: The splits of the version.
 
     Returns:
-        The finished info file of each split, by ``train`` and ``val``.
+        The finished info file of each split.
 
     Raises:
-        DataError: If the converter is not installed, or a file that the tables name is missing.
+        DataError: If the converter is not installed, or cannot convert these data.
     """
     converter = _load_tool('nuscenes_converter')
     updater = _load_tool('update_infos_to_v2')
@@ -44,22 +53,27 @@ def convert(
     intermediate, finished = work_folder / 'intermediate', work_folder / 'finished'
     intermediate.mkdir()
     finished.mkdir()
-    try:
+    info_files = {}
+    with explained_failures(root_path, version), _progress_line_ended():
         # The converter joins root and prefix, and joining with an absolute path yields the latter.
         converter.create_nuscenes_infos(
             str(root_path), str(intermediate.absolute() / tag), version, max_sweeps
         )
-    except FileNotFoundError as error:
-        raise DataError(
-            f'{root_path}: a file that the {version} tables name is missing: {error}. Unpack the '
-            'nuScenes archive that holds it (data/README.md has the layout).'
-        ) from None
-    info_files = {}
-    for split in ('train', 'val'):
-        name = f'{tag}_infos_{split}.pkl'
-        updater.update_pkl_infos('nuscenes', str(finished), str(intermediate / name))
-        info_files[split] = finished / name
+        for split in splits:
+            name = f'{tag}_infos_{split}.pkl'
+            updater.update_pkl_infos('nuscenes', str(finished), str(intermediate / name))
+            info_files[split] = finished / name
     return info_files
+
+
+@contextlib.contextmanager
+def _progress_line_ended() -> Iterator[None]:
+    """Let what is said of a failure stand on a line of its own, not behind the progress bar."""
+    try:
+        yield
+    except BaseException:
+        print(flush=True)
+        raise
 
 
 def _load_tool(name: str) -> ModuleType:

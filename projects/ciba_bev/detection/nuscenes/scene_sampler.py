@@ -1,54 +1,80 @@
-"""Testing in scene order on several processes."""
+"""Testing scene by scene on several processes."""
 
 from __future__ import annotations
 
-from typing import Iterator, Sized
+from typing import Iterator, Sequence, Sized
 
+import mmengine
 from mmengine.dist import get_dist_info
+from mmengine.utils import digit_version
 from torch.utils.data import Sampler
 
+from ...errors import CibaError
 from ...registry import DATA_SAMPLERS
+
+# The first that keeps all results where processes have different numbers of them.
+_MMENGINE_FOR_UNEQUAL_RUNS = '0.10.3'
 
 
 @DATA_SAMPLERS.register_module()
 class SceneSequenceSampler(Sampler):
-    """Gives each process one run of consecutive frames, in scene order.
+    """Give each process whole scenes, frame after frame, and every sample exactly once.
 
-    A model that carries state from frame to frame needs its frames in order, where mmengine's
-    sampler deals them out in turns. mmengine collects results by taking one of each process in
-    turn and cutting the list to the dataset's size, which drops what comes last in the *last*
-    processes. So the first (samples modulo processes) processes get one sample more, and the
-    others repeat their last one in the place that is cut.
-
-    A scene that is divided between two processes loses its history once, at the division.
+    A model that carries state from frame to frame needs its frames in order and its scenes whole:
+    what it predicts is then the same on any number of processes, where mmengine's sampler deals
+    frames out in turns. A process may have more samples than another, and where there are more
+    processes than scenes some have none.
 
     Args:
-        dataset: The dataset. If it has a method ``scene_order``, samples come in that order, else
-            in the dataset's.
+        dataset: The dataset. If it has a method ``scenes``, which lists the samples of each scene
+            in time, scenes are dealt out so that the processes have about as much to do. Else the
+            samples are, in runs of one length.
         seed: Not used: nothing is drawn. mmengine passes it to every sampler.
+
+    Raises:
+        CibaError: The processes have different numbers of samples, and this mmengine would lose
+            results then.
     """
 
     def __init__(self, dataset: Sized, seed: int | None = None) -> None:
         rank, world_size = get_dist_info()
-        order = list(getattr(dataset, 'scene_order', lambda: range(len(dataset)))())
-        smaller, larger_runs = divmod(len(order), world_size)
-        start = rank * smaller + min(rank, larger_runs)
-        run = order[start : start + smaller + (rank < larger_runs)]
-        if larger_runs and rank >= larger_runs:
-            run.append(run[-1] if run else order[-1])
-        self._run = run
+        if hasattr(dataset, 'scenes'):
+            runs = _deal_out(dataset.scenes(), world_size)
+        else:
+            cuts = [len(dataset) * part // world_size for part in range(world_size + 1)]
+            runs = [list(range(start, end)) for start, end in zip(cuts, cuts[1:])]
+        lengths = {len(run) for run in runs}
+        required = digit_version(_MMENGINE_FOR_UNEQUAL_RUNS)
+        if len(lengths) > 1 and digit_version(mmengine.__version__) < required:
+            raise CibaError(
+                f'mmengine {mmengine.__version__} loses results where processes have different '
+                f'numbers of samples, here {min(lengths)} to {max(lengths)}. Install mmengine '
+                f'{_MMENGINE_FOR_UNEQUAL_RUNS} or later, or test with one process.'
+            )
+        self._run = runs[rank]
 
     def __iter__(self) -> Iterator[int]:
-        """Yields this process's indices."""
+        """Yield this process's indices."""
         return iter(self._run)
 
     def __len__(self) -> int:
-        """Counts this process's samples, the repeated one included."""
+        """Count this process's samples."""
         return len(self._run)
 
     def set_epoch(self, epoch: int) -> None:
-        """Does nothing: the order is the same in every epoch.
+        """Do nothing: the order is the same in every epoch.
 
         Args:
             epoch: Epoch number, from mmengine's loop.
         """
+
+
+def _deal_out(scenes: Sequence[Sequence[int]], processes: int) -> list[list[int]]:
+    """Give each scene, the longest first, to the process that has least so far."""
+    owned: list[list[int]] = [[] for _ in range(processes)]
+    frames = [0] * processes
+    for scene in sorted(range(len(scenes)), key=lambda number: -len(scenes[number])):
+        process = frames.index(min(frames))
+        owned[process].append(scene)
+        frames[process] += len(scenes[scene])
+    return [[index for scene in sorted(mine) for index in scenes[scene]] for mine in owned]

@@ -13,25 +13,8 @@ from mmdet3d.evaluation import NuScenesMetric
 
 from .data_checks import DataError
 from .info_files import load_info_file
-
-# The split that mmdet3d's metric scores, by the version of the data set.
-SCORED_SPLITS = {'v1.0-trainval': 'val', 'v1.0-mini': 'mini_val'}
-# What the devkit opens, whether the scoring needs it or not.
-_TABLES = (
-    'attribute',
-    'calibrated_sensor',
-    'category',
-    'ego_pose',
-    'instance',
-    'log',
-    'map',
-    'sample',
-    'sample_annotation',
-    'sample_data',
-    'scene',
-    'sensor',
-    'visibility',
-)
+from .metric import EVALUATED_SPLITS
+from .tables import TABLES
 
 
 def check_scoring(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
@@ -52,16 +35,16 @@ def check_scoring(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
     if metric.format_only:
         return
     version = dataset.metainfo.get('version')
-    if version not in SCORED_SPLITS:
+    if version not in EVALUATED_SPLITS or version == 'v1.0-test':
         raise DataError(
             f'{dataset.ann_file}: the info file is of {version}, which cannot be scored here: '
-            'there are no annotations to score against. To write the result file alone, set '
-            'format_only=True and jsonfile_prefix=FOLDER in the evaluator.'
+            'there are no annotations to score against. To write the result file alone, '
+            'take tools/test.py --format-only.'
         )
     tables = Path(metric.data_root, version)
     _check_tables(tables)
     _check_maps(tables)
-    _check_split(dataset, tables, SCORED_SPLITS[version])
+    _check_split(dataset, tables, EVALUATED_SPLITS[version])
 
 
 def _check_same_frames(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
@@ -103,7 +86,7 @@ def _check_tables(tables: Path) -> None:
             f'{tables}: there is no such folder of tables, and scoring needs it. Unpack the '
             "archive of the metadata there, or set the evaluator's data_root to where it is."
         )
-    for name in _TABLES:
+    for name in TABLES:
         path = tables / f'{name}.json'
         if not path.is_file():
             raise DataError(
@@ -146,8 +129,8 @@ def _check_split(dataset: NuScenesDataset, tables: Path, split: str) -> None:
     hint = ' Take indices out of the data set.' if dataset._indices is not None else ''
     raise DataError(
         f"{dataset.ann_file}: nuScenes' scorer takes exactly the frames of the split {split}, and "
-        f'{" and ".join(found)}.{hint} To predict other frames without a score, set '
-        'format_only=True and jsonfile_prefix=FOLDER in the evaluator.'
+        f'{" and ".join(found)}.{hint} To predict other frames without a score, '
+        'take tools/test.py --format-only.'
     )
 
 

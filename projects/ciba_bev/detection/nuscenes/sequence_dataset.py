@@ -125,19 +125,16 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
         subset._index_frames(subset.get_data_info(index) for index in range(len(subset)))
         return subset
 
-    def scene_order(self) -> list[int]:
-        """Orders the samples by scene and time.
+    def scenes(self) -> list[list[int]]:
+        """List the samples of each scene.
 
         Returns:
-            All indices; scenes in the order they first occur, frames of a scene in time.
+            Indices; scenes in the order they first occur, the frames of a scene in time.
         """
-        first_seen: dict[str, int] = {}
-        for scene in self._scenes:
-            first_seen.setdefault(scene, len(first_seen))
-        return sorted(
-            range(len(self._scenes)),
-            key=lambda index: (first_seen[self._scenes[index]], self._frame_numbers[index]),
-        )
+        members: dict[str, list[int]] = {}
+        for index, scene in enumerate(self._scenes):
+            members.setdefault(scene, []).append(index)
+        return [sorted(scene, key=self._frame_numbers.__getitem__) for scene in members.values()]
 
     def prepare_data(self, index: int) -> dict | None:
         """Loads one sequence.

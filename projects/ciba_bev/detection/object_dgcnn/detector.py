@@ -6,6 +6,7 @@ from mmdet3d.models.detectors import MVXTwoStageDetector
 from mmdet3d.structures import Det3DDataSample
 from torch import Tensor
 
+from ...checkpoints.parts import load_parts
 from ...registry import MODELS
 
 
@@ -19,13 +20,33 @@ class ObjectDGCNN(MVXTwoStageDetector):
 
     Args:
         pts_bbox_head: Config of the head.
-        kwargs: The other parts, ``data_preprocessor`` and ``init_cfg``.
+        init_cfg: mmengine's initialisation config. Beyond mmengine's,
+            ``dict(type='Pretrained', checkpoint=..., parts=['pts_backbone', ...])`` starts the
+            named parts, and no others, from those of another model's checkpoint.
+        kwargs: The other parts and ``data_preprocessor``.
     """
 
-    def __init__(self, pts_bbox_head: dict, **kwargs) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, pts_bbox_head: dict, init_cfg: dict | None = None, **kwargs) -> None:
+        super().__init__(init_cfg=init_cfg, **kwargs)
         # Built here because mmdet3d would hand it training settings that it has no use for.
         self.pts_bbox_head = MODELS.build(pts_bbox_head)
+
+    def init_weights(self) -> None:
+        """Initialise all parts, then load what some of them start from.
+
+        Raises:
+            CibaError: What they start from cannot be read or does not fit them.
+        """
+        start = self.init_cfg
+        if not (isinstance(start, dict) and start.get('parts')):
+            super().init_weights()
+            return
+        # mmengine's Pretrained knows whole models and one prefix, and not every part here is one
+        # of its modules.
+        self.init_cfg = None
+        super().init_weights()
+        self.init_cfg = start
+        load_parts(self, start['checkpoint'], start['parts'])
 
     def extract_feat(
         self, batch_inputs_dict: dict, batch_input_metas: list[dict]

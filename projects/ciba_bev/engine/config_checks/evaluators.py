@@ -11,9 +11,6 @@ from ...errors import CibaError
 from .nested import dicts_with
 from .paths import why_absent
 
-# nuScenes' scorer refuses a result file with more in any frame.
-_MAX_SCORED_BOXES = 500
-
 
 def check_evaluator_paths(cfg: Config, stages: Sequence[str], config_name: str) -> None:
     """Check that the files evaluators read are there.
@@ -57,13 +54,16 @@ def check_box_limit(cfg: Config, stages: Sequence[str], config_name: str) -> Non
     kinds = [str(evaluator.get('type')) for _, _, evaluator in _evaluators(cfg, stages)]
     if not any('NuScenes' in kind for kind in kinds):
         return
+    # Imported here because classification configs need no mmdet3d.
+    from ...detection.nuscenes.metric import MAX_BOXES
+
     for field, part in dicts_with(cfg.get('model') or {}, 'bbox_coder', 'model'):
         kept = (part['bbox_coder'] or {}).get('max_num')
-        if kept is not None and kept > _MAX_SCORED_BOXES:
+        if kept is not None and kept > MAX_BOXES:
             raise CibaError(
                 f"{config_name}: {field}.bbox_coder.max_num is {kept}, but nuScenes' scorer "
-                f'refuses more than {_MAX_SCORED_BOXES} boxes in a frame. Set it to '
-                f'{_MAX_SCORED_BOXES} or less.'
+                f'refuses more than {MAX_BOXES} boxes in a frame. Set it to '
+                f'{MAX_BOXES} or less.'
             )
 
 

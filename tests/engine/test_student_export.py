@@ -37,6 +37,15 @@ def test_a_distilled_student_keeps_its_record(trained, tmp_path, capsys):
     assert record['kind'] == 'distilled student'
 
 
+def test_nothing_that_is_read_is_replaced(trained, tmp_path):
+    checkpoint, config = f'{trained}/epoch_2.pth', tmp_path / 'toy.py'
+    before = torch.load(checkpoint, weights_only=False).keys()
+    for out in (checkpoint, str(config)):
+        with pytest.raises(CibaError, match=f'{out}: this file is read'):
+            export_student(checkpoint, out, str(config))
+    assert torch.load(checkpoint, weights_only=False).keys() == before
+
+
 def test_bottlenecks_are_no_student(trained, tmp_path):
     checkpoint = torch.load(f'{trained}/epoch_2.pth', weights_only=False)
     checkpoint['distillation'] = {'kind': 'bottlenecks'}

@@ -1,0 +1,78 @@
+"""Keeping the newest checkpoints without ever being without one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mmengine.hooks import CheckpointHook
+
+
+class KeepingCheckpointHook(CheckpointHook):
+    """mmengine's hook, which removes an old checkpoint only once the new one is written.
+
+    mmengine removes first, so that a training that ends in between, or whose new weights are not
+    worth keeping, has lost a good checkpoint, or its only one. The best checkpoint so far is one of
+    the work folder's own, also if that folder is a copy. ``CheckedRunner`` has this hook wherever a
+    config says ``CheckpointHook``.
+    """
+
+    def before_train(self, runner: Any) -> None:
+        """Find the checkpoints that this training may replace."""
+        super().before_train(runner)
+        information = runner.message_hub.runtime_info
+        for name in [name for name in information if name.startswith('best_ckpt')]:
+            self._adopt(runner, name, information[name])
+        self.file_backend = _LateRemoval(self.file_backend, self.out_dir)
+
+    def _adopt(self, runner: Any, name: str, recorded: str) -> None:
+        own = self.file_backend.join_path(self.out_dir, os.path.basename(str(recorded)))
+        if own == recorded or not self.file_backend.isfile(own):
+            return
+        runner.message_hub.update_info(name, own)
+        if not self.save_best:
+            return
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = own
+        else:
+            self.best_ckpt_path_dict[name[len('best_ckpt_') :]] = own
+
+    def _save_checkpoint(self, runner: Any) -> None:
+        super()._save_checkpoint(runner)
+        self.file_backend.remove_now(keep=self._current())
+
+    def _save_best_checkpoint(self, runner: Any, metrics: dict[str, Any]) -> None:
+        super()._save_best_checkpoint(runner, metrics)
+        self.file_backend.remove_now(keep=self._current())
+
+    def _current(self) -> set[str]:
+        best = [getattr(self, 'best_ckpt_path', None)]
+        best += getattr(self, 'best_ckpt_path_dict', {}).values()
+        return {str(path) for path in (*best, self.last_ckpt) if path}
+
+
+class _LateRemoval:
+    """A file backend that removes when told, and nothing outside one folder."""
+
+    def __init__(self, backend: Any, folder: str) -> None:
+        self._backend = backend
+        self._folder = str(folder)
+        self._removals: list[tuple[str, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def remove(self, path: str) -> None:
+        """Remove a file later."""
+        self._removals.append(('remove', str(path)))
+
+    def rmtree(self, path: str) -> None:
+        """Remove a folder later."""
+        self._removals.append(('rmtree', str(path)))
+
+    def remove_now(self, keep: set[str]) -> None:
+        """Remove what was to be removed, but for what is current again."""
+        removals, self._removals = self._removals, []
+        for method, path in removals:
+            if path not in keep and os.path.dirname(path) == self._folder:
+                getattr(self._backend, method)(path)

@@ -1,0 +1,234 @@
+"""Points into voxels: which cell each point lies in, and the points of each cell, capped.
+
+Voxels are numbered in the order in which their first points come, and keep their first points: the
+result of mmcv's deterministic operator, bit for bit, on every device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .arrays import compiled, to_array, uses_loops
+
+
+def dynamic_voxelize_forward(
+    points: Tensor,
+    voxel_size: Tensor,
+    coors_range: Tensor,
+    coors: Tensor,
+    NDim: int = 3,  # noqa: N803 (mmcv's name)
+) -> None:
+    """Find the voxel of each point.
+
+    Args:
+        points: (N, C), x, y and z first.
+        voxel_size: Edges of a voxel in x, y and z, (3,), in the unit of the points; on the CPU.
+        coors_range: Lower, then upper bounds of x, y and z, (6,); on the CPU.
+        coors: Filled with the cell of each point as (z, y, x), int32 (N, 3); (-1, -1, -1) for a
+            point outside of the range.
+        NDim: 3, the number of axes.
+    """
+    grid = _grid_size(voxel_size, coors_range, NDim)
+    if uses_loops(points):
+        arrays = to_array(points), to_array(coors_range[:NDim]), to_array(voxel_size)
+        _cells(*arrays, np.array(grid), coors.numpy())
+        return
+    cells, inside = _cells_of_tensor(points, voxel_size, coors_range, grid)
+    coors.copy_(torch.where(inside[:, None], cells.flip(1), -1))
+
+
+def hard_voxelize_forward(
+    points: Tensor,
+    voxel_size: Tensor,
+    coors_range: Tensor,
+    voxels: Tensor,
+    coors: Tensor,
+    num_points_per_voxel: Tensor,
+    voxel_num: Tensor,
+    max_points: int,
+    max_voxels: int,
+    NDim: int = 3,  # noqa: N803 (mmcv's name)
+    deterministic: bool = True,
+) -> None:
+    """Collect the points of each voxel.
+
+    Args:
+        points: (N, C), x, y and z first.
+        voxel_size: Edges of a voxel in x, y and z, (3,), in the unit of the points; on the CPU.
+        coors_range: Lower, then upper bounds of x, y and z, (6,); on the CPU.
+        voxels: Zeros, (max_voxels, max_points, C); filled with the points of each voxel.
+        coors: Filled with the cell of each voxel as (z, y, x), int32 (max_voxels, 3).
+        num_points_per_voxel: Zeros, int32 (max_voxels,); filled with the number of points kept.
+        voxel_num: Filled with the number of voxels, int64 without dimensions.
+        max_points: Points that a voxel keeps, the first ones; -1 for all that ``voxels`` holds.
+        max_voxels: Voxels that are kept, the first ones; -1 for all that ``voxels`` holds.
+        NDim: 3, the number of axes.
+        deterministic: Without effect, as the result is always mmcv's deterministic one.
+    """
+    grid = _grid_size(voxel_size, coors_range, NDim)
+    max_points = voxels.size(1) if max_points == -1 else max_points
+    max_voxels = voxels.size(0) if max_voxels == -1 else max_voxels
+    if not uses_loops(points):
+        _voxelize_by_sorting(
+            *(points, voxel_size, coors_range, grid),
+            *(voxels, coors, num_points_per_voxel, voxel_num, max_points, max_voxels),
+        )
+        return
+    values = to_array(points)
+    collected = voxels.float() if voxels.element_size() == 2 else voxels  # NumPy's types only
+    # A hash table of at least twice as many places as points; a small grid needs no more places
+    # than cells.
+    bits = max(2 * len(values) - 1, 1).bit_length()
+    bits = min(bits, max(math.prod(grid) - 1, 1).bit_length())
+    found = _voxelize(
+        *(values, to_array(coors_range[:NDim]), to_array(voxel_size), np.array(grid), bits),
+        *(collected.numpy(), coors.numpy(), num_points_per_voxel.numpy(), max_points, max_voxels),
+    )
+    if collected is not voxels:
+        voxels.copy_(collected)
+    voxel_num.fill_(found)
+
+
+def _grid_size(voxel_size: Tensor, coors_range: Tensor, num_axes: int) -> list[int]:
+    """Return the number of cells along x, y and z, halves rounded up as C does."""
+    bounds = to_array(coors_range)
+    cells = (bounds[num_axes:] - bounds[:num_axes]) / to_array(voxel_size)
+    return [math.floor(count + 0.5) for count in cells.tolist()]
+
+
+@compiled()
+def _cells(
+    points: np.ndarray,
+    lowest: np.ndarray,
+    size: np.ndarray,
+    grid: np.ndarray,
+    coors: np.ndarray,
+) -> None:
+    for i in range(len(points)):
+        coors[i] = -1
+        x = np.floor((points[i, 0] - lowest[0]) / size[0])
+        y = np.floor((points[i, 1] - lowest[1]) / size[1])
+        z = np.floor((points[i, 2] - lowest[2]) / size[2])
+        if 0 <= x < grid[0] and 0 <= y < grid[1] and 0 <= z < grid[2]:
+            coors[i, 0], coors[i, 1], coors[i, 2] = int(z), int(y), int(x)
+
+
+@compiled()
+def _voxelize(
+    points: np.ndarray,
+    lowest: np.ndarray,
+    size: np.ndarray,
+    grid: np.ndarray,
+    bits: int,
+    voxels: np.ndarray,
+    coors: np.ndarray,
+    counts: np.ndarray,
+    max_points: int,
+    max_voxels: int,
+) -> int:
+    """Fill ``voxels``, ``coors`` and ``counts``; return the number of voxels."""
+    direct = grid[0] * grid[1] * grid[2] <= 1 << bits
+    table_voxel = np.full(1 << bits, -1, dtype=np.int32)
+    table_cell = np.empty(1 if direct else 1 << bits, dtype=np.int64)
+    shift = np.uint64(64 - bits)
+    num_voxels = 0
+    # In the type of the points, for comparisons without conversions.
+    width, height, depth = (
+        points.dtype.type(grid[0]),
+        points.dtype.type(grid[1]),
+        points.dtype.type(grid[2]),
+    )
+    for i in range(len(points)):
+        x = np.floor((points[i, 0] - lowest[0]) / size[0])
+        y = np.floor((points[i, 1] - lowest[1]) / size[1])
+        z = np.floor((points[i, 2] - lowest[2]) / size[2])
+        if not (0 <= x < width and 0 <= y < height and 0 <= z < depth):
+            continue
+        cell = (int(z) * grid[1] + int(y)) * grid[0] + int(x)
+        if direct:
+            place = cell
+        else:
+            # Fibonacci hashing, then linear probing.
+            place = np.int64((np.uint64(cell) * np.uint64(0x9E3779B97F4A7C15)) >> shift)
+            while table_voxel[place] >= 0 and table_cell[place] != cell:
+                place = (place + 1) & ((1 << bits) - 1)
+        voxel = table_voxel[place]
+        if voxel < 0:
+            if num_voxels >= max_voxels:
+                continue
+            voxel = num_voxels
+            num_voxels += 1
+            table_voxel[place] = voxel
+            if not direct:
+                table_cell[place] = cell
+            coors[voxel, 0], coors[voxel, 1], coors[voxel, 2] = int(z), int(y), int(x)
+        count = counts[voxel]
+        if count < max_points:
+            # The three that each point has, and a loop for the rest: a loop of five is slower.
+            voxels[voxel, count, 0] = points[i, 0]
+            voxels[voxel, count, 1] = points[i, 1]
+            voxels[voxel, count, 2] = points[i, 2]
+            for channel in range(3, points.shape[1]):
+                voxels[voxel, count, channel] = points[i, channel]
+            counts[voxel] = count + 1
+    return num_voxels
+
+
+def _cells_of_tensor(
+    points: Tensor, voxel_size: Tensor, coors_range: Tensor, grid: list[int]
+) -> tuple[Tensor, Tensor]:
+    """Return the cell of each point as (x, y, z), int64 (N, 3), and which points lie inside."""
+    # Divided by a tensor on the points' device: a number would be multiplied by its reciprocal.
+    lowest, size, counts = torch.stack(
+        (coors_range[: len(grid)], voxel_size, voxel_size.new_tensor(grid))
+    ).to(points.device, non_blocking=True)
+    cells = torch.floor((points[:, : len(grid)] - lowest) / size)
+    inside = ((cells >= 0) & (cells < counts)).all(1)
+    return torch.where(inside[:, None], cells, 0).long(), inside
+
+
+def _voxelize_by_sorting(
+    points: Tensor,
+    voxel_size: Tensor,
+    coors_range: Tensor,
+    grid: list[int],
+    voxels: Tensor,
+    coors: Tensor,
+    num_points_per_voxel: Tensor,
+    voxel_num: Tensor,
+    max_points: int,
+    max_voxels: int,
+) -> None:
+    cells, inside = _cells_of_tensor(points, voxel_size, coors_range, grid)
+    cell = (cells[:, 2] * grid[1] + cells[:, 1]) * grid[0] + cells[:, 0]
+    # Points outside come last. A stable sort keeps the points of a cell in their order.
+    cell, source = torch.where(inside, cell, grid[0] * grid[1] * grid[2]).sort(stable=True)
+    inside = inside[source]
+    begins = inside.clone()
+    begins[1:] &= cell[1:] != cell[:-1]
+    starts = begins.nonzero()[:, 0]
+    # Voxels in the order of their first points.
+    by_first_point = source[starts].argsort()
+    rank = torch.empty_like(by_first_point)
+    rank[by_first_point] = torch.arange(len(starts), device=rank.device)
+    segment = begins.cumsum(0) - 1
+    position = torch.arange(len(cell), device=cell.device)
+    if len(starts) > 0:
+        kept = (
+            inside
+            & (rank[segment.clamp(min=0)] < max_voxels)
+            & (position - starts[segment.clamp(min=0)] < max_points)
+        ).nonzero()[:, 0]
+        segment, position = segment[kept], position[kept]
+        voxels[rank[segment], position - starts[segment]] = points[source[kept]].to(voxels.dtype)
+        ends = torch.cat((starts[1:], inside.sum().view(1)))
+        first = by_first_point[:max_voxels]
+        coors[: len(first)] = cells[source[starts[first]]].flip(1).to(coors.dtype)
+        num_points_per_voxel[: len(first)] = (
+            (ends - starts)[first].clamp(max=max_points).to(num_points_per_voxel.dtype)
+        )
+    voxel_num.fill_(min(len(starts), max_voxels))

@@ -1,0 +1,6 @@
+"""Detect in a frame of one's own: ``python tools/predict.py CONFIG CHECKPOINT --images ...``."""
+
+from ciba_bev.engine.prediction import main
+
+if __name__ == '__main__':
+    main()
