@@ -44,7 +44,7 @@ EXPECTED = {
         [
             r'error: .*infos_val\.pkl: .*split mini_val, and 4 of its 7 frames are missing',
             r'error: .*_nomaps/maps/.*: the map is missing',
-            r'error: .*infos_test\.pkl: the annotations of v1\.0-test are not public.*--format-only',
+            r'error: .*infos_test\.pkl: the annotations of v1\.0-test are not public',
         ],
         # The test split of the simulated world has no tables.
         ('python tools/create_data.py',),
