@@ -19,6 +19,7 @@ from ciba_bev.files import (
     full_disk_explained,
     remove_partials,
     require_not_read,
+    require_writable,
     scratch_folder,
     write_file,
     written_whole,
@@ -158,6 +159,17 @@ def test_a_folder_in_the_place_of_the_file(tmp_path, write):
     path.mkdir()
     with pytest.raises(CibaError, match=rf'{path}: cannot be written \(Is a directory\)'):
         write(path)
+    assert os.listdir(tmp_path) == ['file']
+
+
+def test_what_can_be_written_is_known_before(tmp_path):
+    (tmp_path / 'file').write_text('mine')
+    for path in (tmp_path / 'file' / 'report.json', tmp_path):
+        with pytest.raises(CibaError, match=rf'^{path}: cannot be written'):
+            require_writable(path)
+    require_writable(tmp_path / 'file')
+    require_writable(tmp_path / 'folder' / 'report.json')
+    assert (tmp_path / 'file').read_text() == 'mine'
     assert os.listdir(tmp_path) == ['file']
 
 

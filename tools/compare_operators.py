@@ -3,8 +3,9 @@
     python tools/compare_operators.py [--threads N] [--only NAME ...]
 
 It needs an mmcv with compiled operators. Where this has none for CPUs, the comparison is with
-another implementation, which the table names. Both take turns, so that other work on the machine
-slows down both; times are medians, and so is the ratio of each turn's two.
+another implementation, which the table names. Both take turns; times are medians, and so is the
+ratio of each turn's two. For one thread they are processor times, which other work on the machine
+hardly changes; for several they are times of the clock on the wall.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ def attention_cases() -> list[Case]:
         # Away from the centers of cells, where the slope depends on the last bit.
         sizes = shapes.flip(1)[:, None]
         cells = (torch.rand(batch, queries, heads, len(levels), points, 2) * (sizes + 2)).floor()
-        locations = (cells - 0.5 + 0.9 * (torch.rand(cells.shape) - 0.5)) / sizes
+        locations = (cells + 0.9 * (torch.rand(cells.shape) - 0.5)) / sizes
         weights = torch.rand(locations.shape[:-1])
         arguments = [value, shapes, starts, locations, weights]
         filled = [Filled(t.shape) for t in (value, locations, weights)]
@@ -373,9 +374,10 @@ def box_cases() -> list[Case]:
 
 
 def timed(function: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[float, Any]:
-    began = time.perf_counter()
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    began = clock()
     result = function(*arguments, **options)
-    return time.perf_counter() - began, result
+    return clock() - began, result
 
 
 def run(extension: ModuleType, case: Case) -> tuple[float, list[Tensor]]:

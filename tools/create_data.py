@@ -8,21 +8,23 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import sys
 
 from ciba_bev.detection.nuscenes.info_creation import (
     SPLITS,
     annotate_info_files,
     create_info_files,
 )
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import exit_with_message
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line.
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
 
     Returns:
-        The arguments.
+        The parsed arguments.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -54,12 +56,17 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help="complete the info files that mmdet3d's own create_data.py has written",
     )
-    return parser.parse_args()
+    parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    """Make or complete the info files."""
-    args = parse_args()
+def main(arguments: list[str] | None = None) -> None:
+    """Make or complete the info files.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
+    """
+    args = parse_args(arguments)
     shared = {
         'root_path': args.root_path,
         'version': args.version,
@@ -67,13 +74,14 @@ def main() -> None:
         'tag': args.extra_tag,
         'can_bus': args.can_bus,
     }
-    try:
+
+    def run() -> None:
         if args.annotate_only:
             annotate_info_files(**shared)
         else:
             create_info_files(max_sweeps=args.max_sweeps, replace=args.replace, **shared)
-    except CibaError as error:
-        sys.exit(f'error: {error}')
+
+    exit_with_message(run, args.traceback)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Draws a nuScenes key frame: six cameras with boxes, and points and boxes from above.
+"""Draw a nuScenes key frame: six cameras with boxes, and points and boxes from above.
 
 Examples:
     python tools/draw_sample.py --dataroot data/nuscenes --version v1.0-mini --sample 0 \
@@ -10,22 +10,19 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from pathlib import Path
-from typing import Any
 
-from nuscenes import NuScenes
-
-from ciba_bev.errors import CibaError
-from ciba_bev.visualization import draw_nuscenes_sample
+from ciba_bev.errors import exit_with_message
+from ciba_bev.visualization.key_frame import draw_key_frame
 
 
-def parse_args() -> argparse.Namespace:
-    """Reads the command line.
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
 
     Returns:
-        The arguments.
+        The parsed arguments.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--dataroot', required=True, help='nuScenes root')
@@ -42,74 +39,31 @@ def parse_args() -> argparse.Namespace:
         '--points-on-images', action='store_true', help='draw the LiDAR points on the cameras, too'
     )
     parser.add_argument('--out', required=True, help='picture to write (PNG)')
-    return parser.parse_args()
+    parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
+    return parser.parse_args(arguments)
 
 
-def load_predictions(path: str, sample_token: str) -> list[dict[str, Any]]:
-    """Reads the detections of one sample.
-
-    Args:
-        path: JSON file in the nuScenes detection result format.
-        sample_token: Token of the sample.
-
-    Returns:
-        Its detections.
-
-    Raises:
-        CibaError: If the file is missing or of another format, or lacks the sample.
-    """
-    try:
-        results = json.loads(Path(path).read_text(encoding='utf-8'))['results']
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CibaError(f'{path} is no nuScenes detection result file: {error!r}') from error
-    if sample_token not in results:
-        raise CibaError(f'{path} has no detections for sample {sample_token}; draw another sample')
-    return results[sample_token]
-
-
-def find_sample(nusc: NuScenes, sample: str) -> str:
-    """Returns the token of a sample given by token or number.
+def main(arguments: list[str] | None = None) -> None:
+    """Draw the sample.
 
     Args:
-        nusc: The data set.
-        sample: Token or number.
-
-    Returns:
-        The token.
-
-    Raises:
-        CibaError: If there is no such sample.
+        arguments: The words after the program's name (default: those of this process).
     """
-    if sample.isdigit() and int(sample) < len(nusc.sample):
-        return nusc.sample[int(sample)]['token']
-    if any(record['token'] == sample for record in nusc.sample):
-        return sample
-    raise CibaError(
-        f'no sample {sample!r} in {nusc.dataroot}; give a token or a number below '
-        f'{len(nusc.sample)}'
-    )
+    args = parse_args(arguments)
 
-
-def main() -> None:
-    """Draws the sample."""
-    args = parse_args()
-    try:
-        if not (Path(args.dataroot) / args.version / 'sample.json').is_file():
-            raise CibaError(f'{args.dataroot} has no nuScenes tables of version {args.version}')
-        nusc = NuScenes(version=args.version, dataroot=args.dataroot, verbose=False)
-        token = find_sample(nusc, args.sample)
-        predictions = load_predictions(args.results, token) if args.results else None
-        draw_nuscenes_sample(
-            nusc,
-            token,
-            predictions=predictions,
-            score_threshold=args.score_threshold,
-            out_file=args.out,
-            points_on_images=args.points_on_images,
+    def run() -> None:
+        draw_key_frame(
+            args.dataroot,
+            args.version,
+            args.out,
+            args.sample,
+            args.results,
+            args.score_threshold,
+            args.points_on_images,
         )
-    except CibaError as error:
-        sys.exit(f'Error: {error}')
-    print(f'{args.out} written')
+        print(f'{args.out} written')
+
+    exit_with_message(run, args.traceback)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Makes a small stand-in for a data set, in the form in which users have the real one.
+"""Make a small stand-in for a data set, in the form in which users have the real one.
 
 Examples:
     python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips
@@ -13,19 +13,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import CibaError, exit_with_message
 
 # Each has a module stand_in with a function write_stand_in(folder, seed, shared).
 DATA_SETS = ('ravdess', 'mm_imdb', 'vgg_sound')
 
 
-def parse_args() -> argparse.Namespace:
-    """Reads the command line.
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
 
     Returns:
-        The arguments.
+        The parsed arguments.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('data_set', choices=DATA_SETS)
@@ -56,7 +58,8 @@ def parse_args() -> argparse.Namespace:
         help='with --prepared, ravdess: of what only the other modality has, nothing can be '
         'guessed, not even from the emotion; takes thousands of samples to learn',
     )
-    args = parser.parse_args()
+    parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
+    args = parser.parse_args(arguments)
     if args.independent and not (args.prepared and args.data_set == 'ravdess'):
         parser.error('--independent goes with ravdess and --prepared')
     alone = args.data_set == 'mm_imdb'
@@ -65,29 +68,34 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    """Makes the stand-in."""
-    args = parse_args()
-    # Looked for now, because each needs other packages.
-    module = importlib.import_module(f'ciba_bev.classification.{args.data_set}.stand_in')
-    write = module.write_stand_in
-    options = {}
-    if args.prepared:
-        write = getattr(module, 'write_prepared_stand_in', None)
-        if write is None:
-            sys.exit(f'Error: {args.data_set} has no form between clips and training.')
-    count = args.samples
-    if count is not None and args.data_set == 'mm_imdb':
-        options['rows'] = module.count_rows(count)
-    elif count is not None:
-        options['samples'] = {'train': count, 'val': count // 4, 'test': count // 2}
-    if args.independent:
-        options['independent'] = True
-    try:
+def main(arguments: list[str] | None = None) -> None:
+    """Make the stand-in.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
+    """
+    args = parse_args(arguments)
+
+    def run() -> None:
+        # Looked for now, because each needs other packages.
+        module = importlib.import_module(f'ciba_bev.classification.{args.data_set}.stand_in')
+        write = module.write_stand_in
+        options = {}
+        if args.prepared:
+            write = getattr(module, 'write_prepared_stand_in', None)
+            if write is None:
+                raise CibaError(f'{args.data_set} has no form between clips and training.')
+        count = args.samples
+        if count is not None and args.data_set == 'mm_imdb':
+            options['rows'] = module.count_rows(count)
+        elif count is not None:
+            options['samples'] = {'train': count, 'val': count // 4, 'test': count // 2}
+        if args.independent:
+            options['independent'] = True
         write(args.out, seed=args.seed, shared=args.shared, **options)
-    except CibaError as error:
-        sys.exit(f'Error: {error}')
-    print(f'The stand-in for {args.data_set} is in {args.out}.')
+        print(f'The stand-in for {args.data_set} is in {args.out}.')
+
+    exit_with_message(run, args.traceback)
 
 
 if __name__ == '__main__':

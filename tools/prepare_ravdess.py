@@ -1,4 +1,4 @@
-"""Prepares RAVDESS for training from its raw clips (see data/README.md).
+"""Prepare RAVDESS for training from its raw clips (see data/README.md).
 
 Examples:
     python tools/prepare_ravdess.py --clips downloads/ravdess --out data/ravdess
@@ -19,14 +19,17 @@ from ciba_bev.classification.ravdess.preparation import (
     RATE,
     prepare_ravdess,
 )
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import exit_with_message
 
 
-def parse_args() -> argparse.Namespace:
-    """Reads the command line.
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
 
     Returns:
-        The arguments.
+        The parsed arguments.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--clips', required=True, help='folder with the mp4 clips, at any depth')
@@ -58,13 +61,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--workers', type=int, default=os.cpu_count() or 1, help='processes (%(default)s)'
     )
-    return parser.parse_args()
+    parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    """Prepares the data and says what came of it."""
-    args = parse_args()
-    try:
+def main(arguments: list[str] | None = None) -> None:
+    """Prepare the data and say what came of it.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
+    """
+    args = parse_args(arguments)
+
+    def run() -> None:
         result = prepare_ravdess(
             args.clips,
             args.out,
@@ -75,21 +84,23 @@ def main() -> None:
             seed=args.seed,
             workers=args.workers,
         )
-    except CibaError as error:
-        sys.exit(f'Error: {error}')
+        print(
+            f'{result.prepared} clips decoded, {result.resumed} done before, '
+            f'{len(result.broken)} broken'
+            + (f' (listed in {args.out}/{BROKEN_FILE}).' if result.broken else '.')
+        )
+        print(', '.join(f'{part}: {count}' for part, count in result.samples.items()) + ' samples.')
+        print(
+            f'Coefficients of the training clips: mean {result.audio_mean:.2f}, standard deviation '
+            f'{result.audio_std:.2f} (audio_mean and audio_std in '
+            'configs/_base_/classification/ravdess.py).'
+        )
+
+    try:
+        exit_with_message(run, args.traceback)
     except KeyboardInterrupt:
-        sys.exit('\nStopped. The same command goes on from here.')
-    print(
-        f'{result.prepared} clips decoded, {result.resumed} done before, '
-        f'{len(result.broken)} broken'
-        + (f' (listed in {args.out}/{BROKEN_FILE}).' if result.broken else '.')
-    )
-    print(', '.join(f'{part}: {count}' for part, count in result.samples.items()) + ' samples.')
-    print(
-        f'Coefficients of the training clips: mean {result.audio_mean:.2f}, standard deviation '
-        f'{result.audio_std:.2f} (audio_mean and audio_std in '
-        'configs/_base_/classification/ravdess.py).'
-    )
+        print('\nStopped. The same command goes on from here.', file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == '__main__':

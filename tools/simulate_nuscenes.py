@@ -1,4 +1,4 @@
-"""Simulates a driving world and writes it in the nuScenes format.
+"""Simulate a driving world and write it in the nuScenes format.
 
 Examples:
     python tools/simulate_nuscenes.py --out data/simulated --seed 0
@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from ciba_bev.errors import CibaError, exit_with_message
 from nuscenes_simulation import (
     SimulationError,
     SimulationSettings,
@@ -23,11 +24,14 @@ from nuscenes_simulation import (
 from nuscenes_simulation.settings import VERSIONS
 
 
-def parse_args() -> argparse.Namespace:
-    """Reads the command line.
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
 
     Returns:
-        The arguments.
+        The parsed arguments.
     """
     defaults = SimulationSettings()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -101,50 +105,56 @@ def parse_args() -> argparse.Namespace:
         '--picture', help='where to draw one sample as PNG (sample.png in the data root)'
     )
     parser.add_argument('--no-picture', action='store_true', help='draw no sample')
-    return parser.parse_args()
+    parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    """Simulates the data set and draws a sample of it."""
-    args = parse_args()
+def main(arguments: list[str] | None = None) -> None:
+    """Simulate the data set and draw a sample of it.
+
+    Args:
+        arguments: The words after the program's name (default: those of this process).
+    """
+    args = parse_args(arguments)
     started = time.monotonic()
-    try:
-        settings = SimulationSettings(
-            frames_per_scene=args.frames_per_scene,
-            image_width=args.image_size[0],
-            image_height=args.image_size[1],
-            supersampling=args.supersampling,
-            lidar_beams=args.lidar_beams,
-            lidar_azimuth_steps=args.lidar_azimuth_steps,
-            lidar_range=args.lidar_range,
-            sweeps_per_keyframe=args.sweeps_per_keyframe,
-            visibility=args.visibility,
-            can_bus=args.can_bus,
-            version=args.version,
-        )
-        scene_names = resolve_scene_names(args.scenes, args.version)
-        root = simulate_nuscenes(
-            args.out, scene_names, args.seed, settings, workers=args.workers, show_progress=True
-        )
+
+    def run() -> None:
+        try:
+            settings = SimulationSettings(
+                frames_per_scene=args.frames_per_scene,
+                image_width=args.image_size[0],
+                image_height=args.image_size[1],
+                supersampling=args.supersampling,
+                lidar_beams=args.lidar_beams,
+                lidar_azimuth_steps=args.lidar_azimuth_steps,
+                lidar_range=args.lidar_range,
+                sweeps_per_keyframe=args.sweeps_per_keyframe,
+                can_bus=args.can_bus,
+                version=args.version,
+            )
+            scene_names = resolve_scene_names(args.scenes, args.version)
+            root = simulate_nuscenes(
+                args.out, scene_names, args.seed, settings, workers=args.workers, show_progress=True
+            )
+        except SimulationError as error:
+            # The simulation does not know this package and its errors.
+            raise CibaError(str(error)) from error
         seconds = round(time.monotonic() - started)
         frames = len(scene_names) * settings.frames_per_scene
         print(f'{frames} key frames of {len(scene_names)} scenes in {root} after {seconds} s')
         if not args.no_picture:
-            _draw_one_sample(root, args.version, Path(args.picture or root / 'sample.png'))
-    except SimulationError as error:
-        sys.exit(f'Error: {error}')
+            # Slow to import, and not needed without a picture.
+            from ciba_bev.visualization.key_frame import draw_key_frame
+
+            picture = Path(args.picture or root / 'sample.png')
+            draw_key_frame(root, args.version, picture)
+            print(f'a sample is drawn in {picture}')
+
+    try:
+        exit_with_message(run, args.traceback)
     except KeyboardInterrupt:
-        sys.exit('Interrupted; nothing was written.')
-
-
-def _draw_one_sample(root: Path, version: str, picture: Path) -> None:
-    from nuscenes import NuScenes  # slow to import, and not needed without a picture
-
-    from ciba_bev.visualization import draw_nuscenes_sample
-
-    nusc = NuScenes(version=version, dataroot=str(root), verbose=False)
-    draw_nuscenes_sample(nusc, nusc.sample[len(nusc.sample) // 2]['token'], out_file=picture)
-    print(f'a sample is drawn in {picture}')
+        print('\nStopped; nothing was written.', file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == '__main__':

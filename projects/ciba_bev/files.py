@@ -164,6 +164,25 @@ def make_folder(path: str | os.PathLike) -> None:
         raise unwritable(path, error) from error
 
 
+def require_writable(path: str | os.PathLike) -> None:
+    """Refuse a file that cannot be written, before the work whose result it takes.
+
+    Args:
+        path: The file. Nothing is made or changed.
+
+    Raises:
+        CibaError: It cannot be written.
+    """
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise unwritable(path, os.strerror(errno.EISDIR))
+    try:
+        with tempfile.TemporaryFile(dir=next(folder for folder in path.parents if folder.exists())):
+            pass
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def unwritable(path: str | os.PathLike, cause: OSError | str) -> CibaError:
     """Return the error that names a file that cannot be written and the cause.
 

@@ -8,6 +8,7 @@ are imported when the first component is asked for.
 
 import importlib.util
 
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
@@ -21,6 +22,10 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 SCOPE = 'ciba_bev'
+# Lets a config inherit as `ciba_bev::configs/bevformer_r50.py`, and mmengine.hub find it. What
+# mmengine gets is a module of the package, not a distribution, which it would look for in
+# site-packages even where the install is editable.
+MODULE2PACKAGE[SCOPE] = f'{SCOPE}.registry'
 
 if SCOPE in MMENGINE_MODELS.children:
     # Raised as what a failed import is: mmengine, which looks for the package of a scope by itself,

@@ -12,3 +12,12 @@ def shell_command(*words: object) -> str:
         words: The program and its arguments.
     """
     return shlex.join(str(word) for word in words)
+
+
+def training_command(config: object) -> str:
+    """Return the command that trains a config on eight GPUs, as the paper did.
+
+    Args:
+        config: The config file.
+    """
+    return shell_command('bash', 'tools/dist_train.sh', config, 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
 from typing import Any, Callable
 
 import numpy as np
@@ -33,6 +34,17 @@ def compiled(**options: Any) -> Callable[[Callable], Callable]:
             return njit(**settings)(function)
 
     return decorate
+
+
+def without_autocast(function: Callable) -> Callable:
+    """Let PyTorch compute in the types that it is given, as compiled operators do."""
+
+    @wraps(function)
+    def wrapper(tensor: Tensor, *arguments: Any, **options: Any) -> Any:
+        with torch.autocast(tensor.device.type, enabled=False):
+            return function(tensor, *arguments, **options)
+
+    return wrapper
 
 
 def to_array(tensor: Tensor) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .arrays import compiled, in_threads, to_array, uses_loops
+from .arrays import compiled, in_threads, to_array, uses_loops, without_autocast
 
 
 def ms_deform_attn_forward(
@@ -96,6 +96,7 @@ def ms_deform_attn_backward(
         result.copy_(torch.from_numpy(array))
 
 
+@without_autocast
 def _attend(
     value: Tensor,
     spatial_shapes: Tensor,

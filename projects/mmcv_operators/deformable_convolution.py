@@ -8,14 +8,15 @@ is installed, and PyTorch's ``grid_sample`` otherwise.
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple
+from functools import lru_cache
+from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .arrays import compiled, in_threads, to_array, uses_loops
+from .arrays import compiled, in_threads, to_array, uses_loops, without_autocast
 
 
 class _Geometry(NamedTuple):
@@ -239,6 +240,7 @@ def _no_mask(offset: Tensor) -> Tensor:
     )
 
 
+@without_autocast
 def _convolve(
     input: Tensor,
     weight: Tensor,
@@ -259,6 +261,7 @@ def _convolve(
     return torch.stack(outputs).view(len(input), len(weight), *offset.shape[2:])
 
 
+@without_autocast
 def _gradients(
     input: Tensor,
     weight: Tensor,
@@ -346,15 +349,11 @@ def _columns(image: np.ndarray, places: list[np.ndarray], geometry: _Geometry) -
 def _position(
     offsets: np.ndarray, geometry: tuple[int, ...], group: int, tap: int, row: int, column: int
 ) -> tuple[float, float]:
-    """Where in the image a tap reads, as row and column."""
+    """Where in the image a tap reads, as row and column in the precision of the offsets."""
     _, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w = geometry
-    return (
-        row * stride_h - pad_h + tap // kernel_w * dilation_h + offsets[group, tap, 0, row, column],
-        column * stride_w
-        - pad_w
-        + tap % kernel_w * dilation_w
-        + offsets[group, tap, 1, row, column],
-    )
+    y = offsets.dtype.type(row * stride_h - pad_h + tap // kernel_w * dilation_h)
+    x = offsets.dtype.type(column * stride_w - pad_w + tap % kernel_w * dilation_w)
+    return y + offsets[group, tap, 0, row, column], x + offsets[group, tap, 1, row, column]
 
 
 @compiled(fastmath=True)
@@ -475,16 +474,23 @@ def _convolve_tensors(
     deformable_groups: int,
 ) -> Tensor:
     """The same for any device, differentiable."""
-    try:
-        from torchvision.ops import deform_conv2d
-    except (ImportError, RuntimeError):  # Absent, or built for another torch.
+    convolve = torchvision_operator()
+    if convolve is None:
         return _convolve_by_grid_sample(
             input, weight, offset, mask, geometry, groups, deformable_groups
         )
-    return deform_conv2d(
-        *(input, offset, weight, None, geometry.stride, geometry.padding, geometry.dilation),
-        mask=mask,
-    )
+    sizes = geometry.stride, geometry.padding, geometry.dilation
+    return convolve(input, offset, weight, None, *sizes, mask)
+
+
+@lru_cache(maxsize=1)
+def torchvision_operator() -> Callable[..., Tensor] | None:
+    """Return torchvision's deformable convolution, or None without a torchvision that works."""
+    try:
+        from torchvision.ops import deform_conv2d
+    except (ImportError, RuntimeError):  # Absent, or made for another torch.
+        return None
+    return deform_conv2d
 
 
 def _convolve_by_grid_sample(

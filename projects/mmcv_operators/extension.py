@@ -49,6 +49,7 @@ def _missing(name: str) -> Callable[..., NoReturn]:
             f"mmcv's operator {name!r} is not among those that mmcv_operators has in Python. "
             'Use an mmcv with compiled operators instead (a C++ compiler builds it in some '
             'minutes, with nvcc also for GPUs): pip uninstall mmcv-lite; '
+            'pip install "setuptools<81" wheel; '
             'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary mmcv "mmcv==2.1.0"'
         )
 

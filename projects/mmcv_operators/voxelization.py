@@ -101,6 +101,33 @@ def _grid_size(voxel_size: Tensor, coors_range: Tensor, num_axes: int) -> list[i
 
 
 @compiled()
+def _columns(
+    points: np.ndarray, lowest: np.ndarray, size: np.ndarray, grid: np.ndarray
+) -> np.ndarray:
+    """The cell of each point as int32 (3, N): x, y and z, each -1 for a point outside.
+
+    Coordinates of one axis lie together, so that the processor divides several at once.
+    """
+    x, y, z = points[:, 0].copy(), points[:, 1].copy(), points[:, 2].copy()
+    width, height = points.dtype.type(grid[0]), points.dtype.type(grid[1])
+    depth = points.dtype.type(grid[2])
+    columns = np.empty((3, len(points)), dtype=np.int32)
+    for i in range(len(points)):
+        column = np.floor((x[i] - lowest[0]) / size[0])
+        row = np.floor((y[i] - lowest[1]) / size[1])
+        layer = np.floor((z[i] - lowest[2]) / size[2])
+        inside = (
+            ((column >= 0) & (column < width))
+            & ((row >= 0) & (row < height))
+            & ((layer >= 0) & (layer < depth))
+        )
+        columns[0, i] = np.int32(column) if inside else -1
+        columns[1, i] = np.int32(row) if inside else -1
+        columns[2, i] = np.int32(layer) if inside else -1
+    return columns
+
+
+@compiled()
 def _cells(
     points: np.ndarray,
     lowest: np.ndarray,
@@ -108,13 +135,9 @@ def _cells(
     grid: np.ndarray,
     coors: np.ndarray,
 ) -> None:
+    columns = _columns(points, lowest, size, grid)
     for i in range(len(points)):
-        coors[i] = -1
-        x = np.floor((points[i, 0] - lowest[0]) / size[0])
-        y = np.floor((points[i, 1] - lowest[1]) / size[1])
-        z = np.floor((points[i, 2] - lowest[2]) / size[2])
-        if 0 <= x < grid[0] and 0 <= y < grid[1] and 0 <= z < grid[2]:
-            coors[i, 0], coors[i, 1], coors[i, 2] = int(z), int(y), int(x)
+        coors[i, 0], coors[i, 1], coors[i, 2] = columns[2, i], columns[1, i], columns[0, i]
 
 
 @compiled()
@@ -136,19 +159,12 @@ def _voxelize(
     table_cell = np.empty(1 if direct else 1 << bits, dtype=np.int64)
     shift = np.uint64(64 - bits)
     num_voxels = 0
-    # In the type of the points, for comparisons without conversions.
-    width, height, depth = (
-        points.dtype.type(grid[0]),
-        points.dtype.type(grid[1]),
-        points.dtype.type(grid[2]),
-    )
+    columns = _columns(points, lowest, size, grid)
     for i in range(len(points)):
-        x = np.floor((points[i, 0] - lowest[0]) / size[0])
-        y = np.floor((points[i, 1] - lowest[1]) / size[1])
-        z = np.floor((points[i, 2] - lowest[2]) / size[2])
-        if not (0 <= x < width and 0 <= y < height and 0 <= z < depth):
+        x, y, z = columns[0, i], columns[1, i], columns[2, i]
+        if x < 0:
             continue
-        cell = (int(z) * grid[1] + int(y)) * grid[0] + int(x)
+        cell = (z * grid[1] + y) * grid[0] + x
         if direct:
             place = cell
         else:
@@ -165,7 +181,7 @@ def _voxelize(
             table_voxel[place] = voxel
             if not direct:
                 table_cell[place] = cell
-            coors[voxel, 0], coors[voxel, 1], coors[voxel, 2] = int(z), int(y), int(x)
+            coors[voxel, 0], coors[voxel, 1], coors[voxel, 2] = z, y, x
         count = counts[voxel]
         if count < max_points:
             # The three that each point has, and a loop for the rest: a loop of five is slower.

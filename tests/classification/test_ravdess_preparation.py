@@ -400,7 +400,7 @@ def test_the_tools_say_what_they_did(tmp_path):
     assert '0 clips decoded, 47 done before, 1 broken' in again.stdout
     refused = run('prepare_ravdess.py', *words[:-4], '--split', 'nowhere')
     assert refused.returncode == 1
-    assert refused.stderr.startswith("Error: split is 'nowhere'")
+    assert refused.stderr.startswith("error: split is 'nowhere'")
 
 
 def test_the_package_does_without_decoders():

@@ -260,7 +260,7 @@ def test_a_config_that_distils_nothing(toy_pair, tmp_path):
 )
 def test_bad_words(words, capsys):
     with pytest.raises(SystemExit) as ending:
-        benchmark.parse_arguments(['config.py', *words])
+        benchmark.parse_args(['config.py', *words])
     assert ending.value.code == 2
     assert words[0] in capsys.readouterr().err
 

@@ -6,7 +6,7 @@ from mmcv.ops import deform_conv2d, modulated_deform_conv2d
 from torch import Tensor
 from torch.nn import functional
 
-from mmcv_operators import arrays
+from mmcv_operators import arrays, deformable_convolution
 
 # Batch, channels, size, output channels, kernel, stride, padding, dilation, groups, deformable
 # groups; the sizes odd, and of one row.
@@ -86,8 +86,17 @@ def test_without_offsets_it_is_a_convolution(ours, ours_in_mmcv, case):
     torch.testing.assert_close(got, expected)
 
 
+def test_autocast_changes_nothing(ours, ours_in_mmcv):
+    tensors, options = arguments('grouped', dtype=torch.float32)
+    expected = results(tensors, options, True)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = results(tensors, options, True)
+    assert all(map(torch.equal, got, expected))
+
+
 def test_torchvisions_operator_is_used_where_it_is(ours_in_mmcv, monkeypatch):
-    pytest.importorskip('torchvision')
+    if deformable_convolution.torchvision_operator() is None:
+        pytest.skip('no torchvision that fits this torch is installed')
     tensors, options = arguments('grouped')
     expected = results(tensors, options, True)
     monkeypatch.setattr(arrays, 'DEVICES_WITH_LOOPS', ())

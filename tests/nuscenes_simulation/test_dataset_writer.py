@@ -325,11 +325,10 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_command_line_reports_one_line(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    tool = REPOSITORY / 'tools' / 'simulate_nuscenes.py'
-    arguments = ['--out', str(tmp_path / 'out'), '--scenes', 'scene-1234']
-    monkeypatch.setattr(sys, 'argv', [str(tool), *arguments])
+def test_command_line_reports_one_line(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
+    main = runpy.run_path(str(REPOSITORY / 'tools' / 'simulate_nuscenes.py'))['main']
     with pytest.raises(SystemExit) as leaving:
-        runpy.run_path(str(tool), run_name='__main__')
-    assert "unknown scene name 'scene-1234'" in leaving.value.code
-    assert '\n' not in leaving.value.code
+        main(['--out', str(tmp_path / 'out'), '--scenes', 'scene-1234'])
+    assert leaving.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: unknown scene name 'scene-1234'")

@@ -15,7 +15,7 @@ from rich.console import Console
 from ciba_bev.engine import training
 from ciba_bev.errors import CibaError
 from ciba_bev.pairs.data import read_features_only
-from ciba_bev.pairs.new_pair import create_pair, parse_arguments
+from ciba_bev.pairs.new_pair import create_pair, parse_args
 
 CONFIGS = Path(__file__).with_name('configs')
 TEACHER, STUDENT = 'object_dgcnn', 'lift_splat'
@@ -24,7 +24,7 @@ TEACHER, STUDENT = 'object_dgcnn', 'lift_splat'
 def new_pair(teacher, student, *words: str) -> tuple[list[Path], str]:
     """What the tool writes, and what it prints on a narrow terminal."""
     console = Console(record=True, width=60)
-    args = parse_arguments([str(teacher), str(student), '--name', 'pair', *words])
+    args = parse_args([str(teacher), str(student), '--name', 'pair', *words])
     files = create_pair(args, console)
     return files, console.export_text()
 
@@ -122,7 +122,7 @@ train_dataloader = dict(dataset=dict(inputs=['picture']))
 
 def test_taps_are_listed_when_none_fits(workplace):
     console = Console(record=True, width=60)
-    args = parse_arguments(
+    args = parse_args(
         [str(config_of(TEACHER)), str(config_of(STUDENT)), '--teacher-tap', 'pts_nek']
     )
     with pytest.raises(CibaError, match="no submodule 'pts_nek'"):

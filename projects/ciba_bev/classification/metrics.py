@@ -41,8 +41,7 @@ class LogitMetric(BaseMetric):
 class Accuracy(LogitMetric):
     """Share of samples whose largest logit is that of their class, in percent.
 
-    Args:
-        prefix: Put before the metric's name.
+    The arguments are those of mmengine's ``BaseMetric``.
     """
 
     default_prefix = 'accuracy'

@@ -26,6 +26,7 @@ from ..analysis import FeatureCovariance, limiting_distillation_loss
 from ..errors import CibaError
 from ..files import write_file
 from ..registry import DATASETS, METRICS, MODELS
+from ..shell import shell_command
 
 TASKS = ('distillation alone', 'distillation and task')
 
@@ -264,7 +265,7 @@ class SyntheticDistillation(BaseModel):
         if not Path(self.teacher_checkpoint).is_file():
             raise CibaError(
                 f'there is no {self.teacher_checkpoint}. Make it with\n'
-                f'python tools/train.py {self.teacher_config}'
+                f'{shell_command("python", "tools/train.py", self.teacher_config)}'
             )
         weights = CheckpointLoader.load_checkpoint(self.teacher_checkpoint, 'cpu')['state_dict']
         own = {name[len('networks.') :]: value for name, value in weights.items()}

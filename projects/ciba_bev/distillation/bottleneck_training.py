@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..errors import CibaError
 from ..finiteness import look_now
 from ..registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from ..shell import training_command
 from .bottlenecks import Bottleneck
 from .feature_cache import FeatureCache
 from .frozen_model import FrozenModel
@@ -208,11 +209,11 @@ class BottleneckOptimWrapper(OptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class BottleneckOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Builds the optimizer of a :class:`BottleneckTraining` with one parameter group a bottleneck.
+    """Build the optimizer of a :class:`BottleneckTraining` with one parameter group a bottleneck.
 
-    Args:
-        optim_wrapper_cfg: Config of :class:`BottleneckOptimWrapper` and, within, the optimizer.
-        paramwise_cfg: Not supported, must be None.
+    The arguments are mmengine's: ``optim_wrapper_cfg``, the config of a
+    :class:`BottleneckOptimWrapper` and, within, of the optimizer; ``paramwise_cfg`` is not
+    supported and must be None.
 
     Raises:
         CibaError: The model is no :class:`BottleneckTraining`.
@@ -255,14 +256,14 @@ def load_bottleneck(checkpoint: str, size: int, teacher: FrozenModel, config: st
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise CibaError(
             f'distillation needs the bottleneck {checkpoint}, and there is no such file. Make it '
-            f'with\nbash tools/dist_train.sh {config} 8'
+            f'with\n{training_command(config)}'
         )
     content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
     record = content.get(RECORD_KEY, {})
     if record.get('kind') != 'bottlenecks':
         raise CibaError(
             f'{checkpoint} is no checkpoint of bottlenecks (Algorithm 1). Make one with\n'
-            f'bash tools/dist_train.sh {config} 8'
+            f'{training_command(config)}'
         )
     if size not in record['sizes']:
         raise CibaError(

@@ -15,6 +15,7 @@ from ..checkpoints.matching import load_weights, require_complete, weights_of
 from ..errors import CibaError
 from ..finiteness import require_finite
 from ..registry import MODELS
+from ..shell import training_command
 from .bottlenecks import Bottleneck
 from .hooks import RECORD_KEY
 from .taps import FeatureTap, Window, align_to_student
@@ -92,7 +93,7 @@ class FrozenModel:
             raise CibaError(
                 f'the {self.role} needs {self.checkpoint}, and there is no such file. '
                 'Make it with\n'
-                f'bash tools/dist_train.sh {self.config} 8\n'
+                f'{training_command(self.config)}\n'
                 'or set the path to trained weights that you have.'
             )
         checkpoint = CheckpointLoader.load_checkpoint(self.checkpoint, 'cpu')

@@ -519,7 +519,7 @@ def describe_device(device: torch.device) -> str:
     return f'CPU {names[0] if names else platform.processor() or platform.machine()}'
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line of tools/benchmark.py.
 
     Args:
@@ -605,7 +605,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: The words after the program's name (default: those of this process).
     """
-    args = parse_arguments(arguments)
+    args = parse_args(arguments)
 
     def run() -> None:
         cfg = read_config(args)

@@ -39,7 +39,7 @@ from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.frozen_model import FrozenModel
 from ..distillation.taps import FeatureTap
 from ..errors import CibaError, exit_with_message
-from ..files import write_file
+from ..files import require_not_read, require_writable, write_file
 from .command_lines import read_config
 from .config_checks import check_config
 
@@ -106,6 +106,8 @@ def analyze_collapse(
         bottleneck_size = next(iter(sizes), None)
     described = _check_tap(tap).describe()
     networks = [_build(model, cfg, tap) for model, cfg in zip(models, configs)]
+    require_not_read(Path(out, 'collapse.json'), bottlenecks)
+    require_writable(Path(out, 'collapse.json'))
     loader = _build_loader(configs[0])
     covariances, samples = _accumulate(networks, loader, bottleneck_size, max_samples)
     content = {
@@ -310,7 +312,7 @@ def make_table(entries: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line of tools/analyze_collapse.py.
 
     Args:
@@ -365,7 +367,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: The words after the program's name (default: those of this process).
     """
-    args = parse_arguments(arguments)
+    args = parse_args(arguments)
 
     def run() -> None:
         read_checkpoints_safely()

@@ -22,6 +22,7 @@ from rich.markup import escape
 
 from ..errors import CibaError
 from ..files import write_file
+from ..shell import shell_command
 from .measured_process import Measurement, run_measured
 
 _GIBIBYTE = 2**30
@@ -260,7 +261,7 @@ def _describe_failure(step: Step, measured: Measurement, missing: list[str], log
     if measured.returncode == 0:
         reason = f'did not write {", ".join(missing)}'
     return (
-        f'{step.title}: {" ".join(step.command)} {reason}. The end of {log_file}:\n'
+        f'{step.title}: {shell_command(*step.command)} {reason}. The end of {log_file}:\n'
         + '\n'.join(tail)
         + '\nThe steps before are kept: run the same command again to go on here.'
     )

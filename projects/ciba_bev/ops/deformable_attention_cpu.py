@@ -92,24 +92,30 @@ def _forward(
     for pair in range(first_pair, last_pair):
         sample, head = pair // heads, pair % heads
         for query in range(queries):
+            place = locations[sample, query, head]
+            attention = weights[sample, query, head]
             total[:] = 0
             start = 0
             for level in range(levels):
                 height, width = shapes[level, 0], shapes[level, 1]
                 for point in range(points):
-                    x = locations[sample, query, head, level, point, 0] * width - 0.5
-                    y = locations[sample, query, head, level, point, 1] * height - 0.5
+                    x = place[level, point, 0] * width - 0.5
+                    y = place[level, point, 1] * height - 0.5
                     if not (-1 < x < width and -1 < y < height):
                         continue
-                    attention = weights[sample, query, head, level, point]
-                    left, top = int(np.floor(x)), int(np.floor(y))
-                    for corner in range(4):
-                        column, row = left + corner % 2, top + corner // 2
-                        if 0 <= column < width and 0 <= row < height:
-                            share = attention * (1 - abs(x - column)) * (1 - abs(y - row))
-                            cell = start + row * width + column
-                            for channel in range(channels):
-                                total[channel] += share * value[sample, cell, head, channel]
+                    cells, shares_x, shares_y, _, _ = _corners(
+                        x, y, height, width, start, value.dtype.type
+                    )
+                    upper = attention[level, point] * shares_y[0]
+                    lower = attention[level, point] * shares_y[1]
+                    share_0, share_1 = upper * shares_x[0], upper * shares_x[1]
+                    share_2, share_3 = lower * shares_x[0], lower * shares_x[1]
+                    value_0, value_1 = value[sample, cells[0], head], value[sample, cells[1], head]
+                    value_2, value_3 = value[sample, cells[2], head], value[sample, cells[3], head]
+                    for channel in range(channels):
+                        total[channel] += (
+                            share_0 * value_0[channel] + share_1 * value_1[channel]
+                        ) + (share_2 * value_2[channel] + share_3 * value_3[channel])
                 start += height * width
             for channel in range(channels):
                 output[sample, query, head, channel] = total[channel]
@@ -130,46 +136,80 @@ def _backward(
 ) -> None:
     """Fill the three gradients, given that of the output (B, Q, heads, channels)."""
     _, queries, heads, levels, points, _ = locations.shape
-    channels = value.shape[3]
+    channels, kind = value.shape[3], value.dtype.type
     for pair in range(first_pair, last_pair):
         sample, head = pair // heads, pair % heads
         for query in range(queries):
+            place = locations[sample, query, head]
+            given = gradient[sample, query, head]
+            grad_place = grad_locations[sample, query, head]
+            grad_attention = grad_weights[sample, query, head]
             start = 0
             for level in range(levels):
                 height, width = shapes[level, 0], shapes[level, 1]
                 for point in range(points):
-                    x = locations[sample, query, head, level, point, 0] * width - 0.5
-                    y = locations[sample, query, head, level, point, 1] * height - 0.5
+                    x = place[level, point, 0] * width - 0.5
+                    y = place[level, point, 1] * height - 0.5
                     if not (-1 < x < width and -1 < y < height):
                         continue
                     attention = weights[sample, query, head, level, point]
-                    left, top = int(np.floor(x)), int(np.floor(y))
-                    sampled, slope_x, slope_y = 0.0, 0.0, 0.0
-                    for corner in range(4):
-                        column, row = left + corner % 2, top + corner // 2
-                        if 0 <= column < width and 0 <= row < height:
-                            share_x, share_y = 1 - abs(x - column), 1 - abs(y - row)
-                            share = attention * share_x * share_y
-                            cell = start + row * width + column
-                            product = value.dtype.type(0)
-                            for channel in range(channels):
-                                product += (
-                                    gradient[sample, query, head, channel]
-                                    * value[sample, cell, head, channel]
-                                )
-                                grad_value[sample, cell, head, channel] += (
-                                    share * gradient[sample, query, head, channel]
-                                )
-                            sampled += share_x * share_y * product
-                            # The share grows towards a right or lower corner, and falls away
-                            # from a left or upper one.
-                            slope_x += share_y * product * (2 * (corner % 2) - 1)
-                            slope_y += share_x * product * (2 * (corner // 2) - 1)
-                    grad_weights[sample, query, head, level, point] = sampled
-                    grad_locations[sample, query, head, level, point, 0] = (
-                        attention * slope_x * width
+                    cells, shares_x, shares_y, signs_x, signs_y = _corners(
+                        x, y, height, width, start, kind
                     )
-                    grad_locations[sample, query, head, level, point, 1] = (
-                        attention * slope_y * height
+                    value_0, value_1 = value[sample, cells[0], head], value[sample, cells[1], head]
+                    value_2, value_3 = value[sample, cells[2], head], value[sample, cells[3], head]
+                    product_0 = product_1 = product_2 = product_3 = kind(0)
+                    for channel in range(channels):
+                        product_0 += given[channel] * value_0[channel]
+                        product_1 += given[channel] * value_1[channel]
+                        product_2 += given[channel] * value_2[channel]
+                        product_3 += given[channel] * value_3[channel]
+                    # One corner at a time: the compiler cannot know that they do not overlap.
+                    for corner in range(4):
+                        share = attention * shares_y[corner // 2] * shares_x[corner % 2]
+                        target = grad_value[sample, cells[corner], head]
+                        for channel in range(channels):
+                            target[channel] += share * given[channel]
+                    row_0 = shares_x[0] * product_0 + shares_x[1] * product_1
+                    row_1 = shares_x[0] * product_2 + shares_x[1] * product_3
+                    grad_attention[level, point] = shares_y[0] * row_0 + shares_y[1] * row_1
+                    slope_0 = signs_x[0] * product_0 + signs_x[1] * product_1
+                    slope_1 = signs_x[0] * product_2 + signs_x[1] * product_3
+                    grad_place[level, point, 0] = (
+                        attention * kind(width) * (shares_y[0] * slope_0 + shares_y[1] * slope_1)
+                    )
+                    grad_place[level, point, 1] = (
+                        attention * kind(height) * (signs_y[0] * row_0 + signs_y[1] * row_1)
                     )
                 start += height * width
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _corners(
+    x: float, y: float, height: int, width: int, start: int, kind: type
+) -> tuple[tuple, tuple, tuple, tuple, tuple]:
+    """Return the four cells around a position, and how it is shared between them.
+
+    Branches that depend on the data cost more than work in vain: a corner outside the level is
+    given the nearest cell, with a share of zero.
+
+    Returns:
+        Indices of the cells (upper left, upper right, lower left, lower right); shares of the left
+        and right column; shares of the upper and lower row; the slopes of those shares, -1 and 1,
+        or 0 outside.
+    """
+    # Rounded down: positions are greater than -1, and int() rounds towards zero.
+    left, top = int(x + 1) - 1, int(y + 1) - 1
+    right_share, lower_share = kind(x - left), kind(y - top)
+    has_left, has_right = kind(left >= 0), kind(left + 1 < width)
+    has_upper, has_lower = kind(top >= 0), kind(top + 1 < height)
+    upper_row = start + max(top, 0) * width
+    lower_row = start + min(top + 1, height - 1) * width
+    left, right = max(left, 0), min(left + 1, width - 1)
+    return (
+        (upper_row + left, upper_row + right, lower_row + left, lower_row + right),
+        (has_left * (kind(1) - right_share), has_right * right_share),
+        (has_upper * (kind(1) - lower_share), has_lower * lower_share),
+        (-has_left, has_right),
+        (-has_upper, has_lower),
+    )

@@ -6,7 +6,6 @@ import argparse
 import copy
 import logging
 import os
-import shlex
 import sys
 import warnings
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.taps import FeatureTap, align_to_student
 from ..engine.config_options import move_root
 from ..errors import CibaError, exit_with_message
-from ..files import write_file
+from ..files import make_folder, require_not_read, write_file
+from ..shell import shell_command
 from .config_writing import Source, differences, write_fields
 from .data import add_inputs, first_batch, read_features_only, require_same_form
 from .tap_finder import TapCandidate, TapFinder, cell_size, closest_cell_size, query_counts
@@ -74,7 +74,7 @@ class Side:
         return list(self.batch['inputs'])
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line of tools/new_pair.py.
 
     Args:
@@ -452,7 +452,7 @@ def _distillation_config(
     add_inputs(wanted['train_dataloader'], student, teacher)
     imports = (wanted.get('custom_imports') or {}).get('imports', [])
     imports = [imports] if isinstance(imports, str) else list(imports)
-    imports += [name for name in (_PACKAGE, f'{_PACKAGE}.runner') if name not in imports]
+    imports += [_PACKAGE] if _PACKAGE not in imports else []
     wanted['custom_imports'] = dict(imports=imports, allow_failed_imports=False)
     hooks = list(wanted.get('custom_hooks') or [])
     present = [str(hook['type']).rsplit('.', 1)[-1] for hook in hooks]
@@ -555,7 +555,7 @@ def create_pair(args: argparse.Namespace, console: Console) -> list[Path]:
     """Examine two models, print what was found, and write the configs.
 
     Args:
-        args: Arguments from :func:`parse_arguments`.
+        args: Arguments from :func:`parse_args`.
         console: Where to print.
 
     Returns:
@@ -585,7 +585,9 @@ def create_pair(args: argparse.Namespace, console: Console) -> list[Path]:
     out = Path(args.out)
     name = args.name or f'{Path(args.teacher).stem}_to_{Path(args.student).stem}'
     texts = make_configs(name, out, teacher, student, teacher_tap, student_tap)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    for file_name in texts:
+        require_not_read(out / file_name, args.teacher, args.student)
     files = []
     for file_name, text in texts.items():
         write_file(out / file_name, f'{text}\n')
@@ -623,9 +625,9 @@ def _show_commands(files: list[Path], teacher: Side, student: Side, console: Con
         console.print(f'  {file}', markup=False, highlight=False, soft_wrap=True)
     console.print('Run, in this order:')
     for remark, tool, *words in steps:
-        command = ' '.join(shlex.quote(str(word)) for word in (_tool(tool), *words))
+        command = shell_command('python', _tool(tool), *words)
         console.print(f'  # {remark}', markup=False, highlight=False, soft_wrap=True)
-        console.print(f'  python {command}', markup=False, highlight=False, soft_wrap=True)
+        console.print(f'  {command}', markup=False, highlight=False, soft_wrap=True)
 
 
 def _tool(name: str) -> str:
@@ -640,5 +642,5 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: The words after the program's name (default: those of this process).
     """
-    args = parse_arguments(arguments)
+    args = parse_args(arguments)
     exit_with_message(lambda: create_pair(args, Console()) and None, args.traceback)

@@ -379,11 +379,14 @@ def run_quickstart(root: Path, work_dir: Path, fresh: bool) -> None:
     console.print(f'The whole story: {report}')
 
 
-def main(root: Path) -> None:
-    """Run tools/quickstart.py.
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line of tools/quickstart.py.
 
     Args:
-        root: The project's folder.
+        arguments: The words after the program's name (default: those of this process).
+
+    Returns:
+        The parsed arguments.
     """
     parser = argparse.ArgumentParser(
         description='Simulate a small nuScenes, train a teacher, a student, bottlenecks and two '
@@ -391,7 +394,17 @@ def main(root: Path) -> None:
     )
     parser.add_argument('--fresh', action='store_true', help='start over, keep nothing')
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
-    args = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main(root: Path, arguments: list[str] | None = None) -> None:
+    """Run tools/quickstart.py.
+
+    Args:
+        root: The project's folder.
+        arguments: The words after the program's name (default: those of this process).
+    """
+    args = parse_args(arguments)
     work_dir = root / 'work_dirs' / 'quickstart'
     try:
         exit_with_message(lambda: run_quickstart(root, work_dir, args.fresh), args.traceback)

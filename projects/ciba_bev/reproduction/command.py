@@ -475,7 +475,7 @@ def _list_steps(runner: StepRunner) -> Table:
     return table
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line of tools/reproduce.py.
 
     Args:
@@ -512,7 +512,7 @@ def main(root: Path, arguments: list[str] | None = None) -> None:
         root: The project's folder.
         arguments: The words after the program's name (default: those of this process).
     """
-    args = parse_arguments(arguments)
+    args = parse_args(arguments)
     os.environ.setdefault('LOCAL_RANK', '0')
     seeds = range(args.seeds or (3 if args.demo else 5))
 

@@ -17,6 +17,7 @@ from ciba_bev.detection.nuscenes.data_checks import (
     file_problems,
 )
 from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_file
+from ciba_bev.errors import CibaError
 
 
 def image_file(path, cut=0, damaged=slice(0)):
@@ -186,7 +187,7 @@ def test_any_damage_is_described(tmp_path, place):
 def test_what_cannot_be_written_is_named(tmp_path):
     (tmp_path / 'file').write_text('')
     path = tmp_path / 'file' / 'infos.pkl'
-    with pytest.raises(DataError, match=re.escape(str(path))):
+    with pytest.raises(CibaError, match=re.escape(str(path))):
         save_info_file({'metainfo': {}, 'data_list': []}, path)
 
 

@@ -42,8 +42,8 @@ class BEVFormer(MVXTwoStageDetector):
         pts_bbox_head: Config of the head.
         num_cams: Cameras of one time step.
         use_grid_mask: Cut a random lattice out of the training images.
-        kwargs: mmdet3d's detector parts: ``img_backbone``, ``img_neck``, ``data_preprocessor``,
-            ``init_cfg``.
+        kwargs (Any): mmdet3d's detector parts: ``img_backbone``, ``img_neck``,
+            ``data_preprocessor``, ``init_cfg``.
     """
 
     def __init__(

@@ -7,7 +7,6 @@ is built) and *files* on the disk (done once before training or testing by ``Che
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import numpy as np
 from rich.progress import track
 
 from ...errors import CibaError
+from ...shell import shell_command
 from .calibration import wrong_cameras
 from .can_bus import CAN_BUS_SIZE
 
@@ -107,7 +107,7 @@ def create_data_command(
         words.append('--annotate-only')
     if replace:
         words.append('--replace')
-    return shlex.join(words)
+    return shell_command(*words)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class ObjectDGCNN(MVXTwoStageDetector):
         init_cfg: mmengine's initialisation config. Beyond mmengine's,
             ``dict(type='Pretrained', checkpoint=..., parts=['pts_backbone', ...])`` starts the
             named parts, and no others, from those of another model's checkpoint.
-        kwargs: The other parts and ``data_preprocessor``.
+        kwargs (Any): The other parts and ``data_preprocessor``.
     """
 
     def __init__(self, pts_bbox_head: dict, init_cfg: dict | None = None, **kwargs) -> None:

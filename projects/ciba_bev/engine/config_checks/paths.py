@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ...errors import CibaError
+from ...shell import shell_command, training_command
 from .nested import dicts_with
 
 _VERSIONS = ('v1.0-trainval', 'v1.0-mini')
@@ -39,10 +40,8 @@ def check_data_paths(dataset: dict[str, Any], field: str, config_name: str) -> N
     if dataset.get('backend_args'):
         return
     root = Path(dataset.get('data_root') or '')
-    making = (
-        f'Simulate data with `python tools/simulate_nuscenes.py --out {root}`, or put nuScenes '
-        'there as data/README.md describes'
-    )
+    simulation = shell_command('python', 'tools/simulate_nuscenes.py', '--out', root)
+    making = f'Simulate data with `{simulation}`, or put nuScenes there as data/README.md describes'
     if dataset.get('data_root') and not root.is_dir():
         raise CibaError(
             f'{config_name}: {field}.data_root is {root}, and {why_absent(root)}.\n{making}.'
@@ -52,11 +51,13 @@ def check_data_paths(dataset: dict[str, Any], field: str, config_name: str) -> N
     annotations = root / dataset['ann_file']
     if not annotations.is_file():
         version = next((v for v in _VERSIONS if (root / v).is_dir()), _VERSIONS[0])
+        creation = shell_command(
+            *('python', 'tools/create_data.py', '--root-path', root, '--version', version)
+        )
         raise CibaError(
             f'{config_name}: {field}.ann_file is {annotations}, and '
             f'{why_absent(annotations, "file")}.\n'
-            'Make it from the nuScenes tables with `python tools/create_data.py --root-path '
-            f'{root} --version {version}`.'
+            f'Make it from the nuScenes tables with `{creation}`.'
         )
 
 
@@ -107,7 +108,7 @@ def check_earlier_runs(cfg: Config, config_name: str) -> None:
         # A bottleneck comes after the two models it is trained on.
         ordered = sorted(missing.items(), key=lambda item: 'bottleneck' in item[1][0])
         found = '\n'.join(f'{field}.checkpoint: {path}' for path, (field, _) in ordered)
-        commands = '\n'.join(f'bash tools/dist_train.sh {config} 8' for _, (_, config) in ordered)
+        commands = '\n'.join(training_command(config) for _, (_, config) in ordered)
         raise CibaError(
             f'{config_name}: needs checkpoints that are not there.\n{found}\n'
             f'Make them with\n{commands}\n'

@@ -1,0 +1,98 @@
+"""One key frame of a nuScenes data set, chosen by its token or its number and drawn to a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from nuscenes import NuScenes
+
+from ..errors import CibaError
+from ..files import require_not_read
+from .nuscenes_sample import draw_nuscenes_sample
+
+
+def draw_key_frame(
+    data_root: str | os.PathLike,
+    version: str,
+    out_file: str | os.PathLike,
+    sample: str | None = None,
+    results_file: str | os.PathLike | None = None,
+    score_threshold: float = 0.3,
+    points_on_images: bool = False,
+) -> None:
+    """Draw a key frame's cameras, points and boxes.
+
+    Args:
+        data_root: The nuScenes root.
+        version: Its table folder, such as ``v1.0-mini``.
+        out_file: The picture to write (PNG).
+        sample: Token or number of the key frame; None for the one in the middle.
+        results_file: Detections to draw, in nuScenes' result format; None draws annotations only.
+        score_threshold: Detections with a lower score are left out.
+        points_on_images: Whether to draw the LiDAR points into the images, too.
+
+    Raises:
+        CibaError: There are no such tables, there is no such sample, a file is missing or damaged,
+            or the picture cannot be written.
+    """
+    if not Path(data_root, version, 'sample.json').is_file():
+        raise CibaError(f'{data_root} has no nuScenes tables of version {version}.')
+    if results_file is not None:
+        require_not_read(out_file, results_file)
+    nusc = NuScenes(version=version, dataroot=str(data_root), verbose=False)
+    token = find_sample(nusc, str(len(nusc.sample) // 2) if sample is None else sample)
+    draw_nuscenes_sample(
+        nusc,
+        token,
+        predictions=None if results_file is None else load_detections(results_file, token),
+        score_threshold=score_threshold,
+        out_file=out_file,
+        points_on_images=points_on_images,
+    )
+
+
+def find_sample(nusc: NuScenes, sample: str) -> str:
+    """Return the token of a key frame.
+
+    Args:
+        nusc: The data set.
+        sample: Its token or its number.
+
+    Raises:
+        CibaError: There is no such key frame.
+    """
+    if sample.isdigit() and int(sample) < len(nusc.sample):
+        return nusc.sample[int(sample)]['token']
+    if any(record['token'] == sample for record in nusc.sample):
+        return sample
+    raise CibaError(
+        f'there is no sample {sample!r} in {nusc.dataroot}. Give a token or a number below '
+        f'{len(nusc.sample)}.'
+    )
+
+
+def load_detections(results_file: str | os.PathLike, sample_token: str) -> list[dict[str, Any]]:
+    """Read the detections of one key frame.
+
+    Args:
+        results_file: JSON file in the nuScenes detection result format.
+        sample_token: Token of the key frame.
+
+    Raises:
+        CibaError: The file is missing or of another format, or lacks the sample.
+    """
+    try:
+        results = json.loads(Path(results_file).read_text(encoding='utf-8'))['results']
+        detections = results.get(sample_token)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CibaError(
+            f'{results_file}: not a nuScenes detection result file ({error!r}).'
+        ) from error
+    if detections is None:
+        raise CibaError(
+            f'{results_file} has no detections for sample {sample_token}. Draw another sample.'
+        )
+    return detections

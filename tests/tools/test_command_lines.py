@@ -1,0 +1,74 @@
+"""One convention for all command lines: parse_args, main, `error: ...`, --traceback."""
+
+import inspect
+import runpy
+from pathlib import Path
+
+import pytest
+
+from ciba_bev.errors import CibaError
+
+PROJECT = Path(__file__).resolve().parents[2]
+# Tools that end with an error of the user's, and what it says.
+MISTAKES = {
+    'convert_checkpoint': (['missing.pth', 'new.pth', '--model', 'bevformer'], 'missing.pth'),
+    'create_data': (['--root-path', 'missing', '--version', 'v1.0-mini'], 'missing'),
+    'draw_sample': (['--dataroot', 'missing', '--out', 'new.png'], 'missing has no nuScenes'),
+    'export_student': (['missing.pth', 'new.pth'], 'missing.pth'),
+    'make_stand_in': (['mm_imdb', '--out', 'new', '--shared', '2'], 'shared is 2'),
+    'prepare_ravdess': (['--clips', 'missing', '--out', 'new'], 'missing: there is no such folder'),
+    'prepare_vgg_sound': (['missing', '--splits', 'missing', '--out', 'new'], 'missing'),
+    'simulate_nuscenes': (['--out', 'new', '--seed', '-1'], 'the seed is -1'),
+}
+NEEDED = {'make_stand_in': 'h5py', 'prepare_ravdess': 'av', 'prepare_vgg_sound': 'av'}
+
+
+@pytest.fixture
+def tool(request, tmp_path, monkeypatch):
+    """The module of a tool, run in an empty folder."""
+    pytest.importorskip(NEEDED.get(request.param, 'ciba_bev'))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('CIBA_TRACEBACK', raising=False)
+    return request.param, runpy.run_path(str(PROJECT / 'tools' / f'{request.param}.py'))
+
+
+@pytest.mark.parametrize('tool', MISTAKES, indirect=True)
+def test_an_error_is_one_line_and_its_trace_can_be_had(tool, tmp_path, capsys):
+    name, module = tool
+    words, message = MISTAKES[name]
+    with pytest.raises(SystemExit) as leaving:
+        module['main'](words)
+    assert leaving.value.code == 1
+    # An error may name a command on a line of its own; what comes first is the error.
+    assert capsys.readouterr().err.startswith(f'error: {message}')
+    with pytest.raises(CibaError):
+        module['main']([*words, '--traceback'])
+    assert not list(tmp_path.rglob('new*'))
+
+
+@pytest.mark.parametrize('tool', MISTAKES, indirect=True)
+def test_arguments_may_be_given(tool):
+    _, module = tool
+    main = module['main']
+    parse_args = module.get('parse_args') or inspect.getmodule(main).parse_args
+    for function in (main, parse_args):
+        assert list(inspect.signature(function).parameters) == ['arguments']
+        assert inspect.signature(function).parameters['arguments'].default is None
+
+
+def test_no_sample_is_drawn_over_what_is_read(simulated_nuscenes, tmp_path, capsys):
+    main = runpy.run_path(str(PROJECT / 'tools' / 'draw_sample.py'))['main']
+    results = tmp_path / 'results.json'
+    results.write_text('{"results": {}}')
+    words = ['--dataroot', str(simulated_nuscenes), '--sample', '0', '--results', str(results)]
+    for out, message in (
+        (results, f'{results}: this file is read'),
+        (tmp_path / 'new.png', f'{results} has no detections for sample'),
+    ):
+        with pytest.raises(SystemExit):
+            main([*words, '--out', str(out)])
+        assert capsys.readouterr().err.startswith(f'error: {message}')
+    assert results.read_text() == '{"results": {}}'
+    with pytest.raises(SystemExit):
+        main(['--dataroot', str(simulated_nuscenes), '--sample', '9999', '--out', 'new.png'])
+    assert "there is no sample '9999'" in capsys.readouterr().err
