@@ -170,7 +170,7 @@ def test_teacher(name):
         assert list(voxels.voxel_size[:2]) == [0.2, 0.2]
     assert config.train_cfg.max_epochs == 20
     assert config.train_dataloader.batch_size == 4
-    assert config.train_dataloader.dataset.type == 'CBGSDataset'
+    assert config.train_dataloader.dataset.type == 'ciba_bev.CBGSDataset'
     pipeline = {step.type: step for step in config.train_dataloader.dataset.dataset.pipeline}
     assert pipeline['ciba_bev.LoadPointsFromMultiSweeps'].sweeps_num == 9
     assert pipeline['GlobalRotScaleTrans'].rot_range == [-0.3925, 0.3925]

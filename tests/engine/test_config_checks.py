@@ -2,8 +2,18 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
-from ciba_bev.engine.config_checks import check_config, check_grids, check_ranges
+from ciba_bev.engine.config_checks import (
+    check_box_limit,
+    check_camera_counts,
+    check_class_counts,
+    check_config,
+    check_grids,
+    check_kept_range,
+    check_ranges,
+)
+from ciba_bev.engine.config_checks.nested import dicts_with
 from ciba_bev.errors import CibaError
 
 RANGE = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
@@ -25,6 +35,9 @@ def good_config(root):
         'bev_h': 128,
         'bev_w': 96,
         'pc_range': RANGE,
+        'type': 'ciba_bev.BEVFormerHead',
+        'num_classes': 2,
+        'num_cams': 6,
         'positional_encoding': {'row_num_embed': 128, 'col_num_embed': 96},
         'transformer': {'encoder': {'bev_h': 128, 'bev_w': 96}},
     }
@@ -109,7 +122,34 @@ DATASET = 'train_dataloader.dataset.dataset'
             r"metainfo\.classes has 'pedestrain'.*Did you mean 'pedestrian'",
         ),
         (f'{DATASET}.data_root', 'nowhere', r'data_root is nowhere(.|\n)*simulate_nuscenes\.py'),
-        (f'{DATASET}.ann_file', 'other.pkl', r'ann_file: (.|\n)*create_data\.py'),
+        (
+            f'{DATASET}.ann_file',
+            'other.pkl',
+            r'ann_file is .*other\.pkl, and there is no such file(.|\n)*create_data\.py',
+        ),
+        (f'{DATASET}.metainfo.classes', [], r'metainfo\.classes is empty'),
+        (
+            'model.pts_bbox_head.num_classes',
+            3,
+            r'model\.pts_bbox_head\.num_classes makes 3 classes, but '
+            r'train_dataloader.*\.metainfo\.classes makes 2',
+        ),
+        (
+            'model.bbox_head',
+            {'type': 'CenterHead', 'tasks': [{'num_class': 1, 'class_names': ['car']}]},
+            r'model\.bbox_head\.tasks makes 1 classes',
+        ),
+        ('model.num_cams', 2, r'pts_bbox_head\.num_cams is 6, but model\.num_cams is 2'),
+        (
+            f'{DATASET}.pipeline',
+            [{'type': 'LoadMultiViewImageFromFiles', 'num_views': 5}],
+            r'pipeline\[0\]\.num_views is 5, but model\.pts_bbox_head\.num_cams is 6',
+        ),
+        (
+            'model.pts_bbox_head.bbox_coder',
+            {'type': 'NMSFreeCoder', 'post_center_range': [-40, -61, -10, 61, 61, 10]},
+            r'bbox_coder\.post_center_range is \[-40, .* does not hold',
+        ),
         ('load_from', 'nowhere.pth', r'no checkpoint nowhere\.pth \(wanted by load_from\)'),
         (
             'model.backbone',
@@ -122,6 +162,113 @@ def test_names_file_and_field_of_a_mistake(tmp_path, field, value, message):
     cfg = good_config(tmp_path)
     cfg.merge_from_dict({field: value})
     with pytest.raises(CibaError, match=r'my_config\.py: (.|\n)*' + message):
+        check_config(cfg)
+
+
+def widened(cfg, half_width):
+    """The config with another range in all places, and no grid."""
+    bounds = [-half_width, -half_width, -5.0, half_width, half_width, 3.0]
+    cfg.model = {
+        'pts_bbox_head': {
+            'type': 'ciba_bev.BEVFormerHead',
+            'num_classes': 2,
+            'point_cloud_range': bounds,
+        }
+    }
+    cfg.merge_from_dict({f'{DATASET}.pipeline': []})
+    return cfg
+
+
+def test_boxes_beyond_the_default_range_of_the_coder_are_not_lost(tmp_path):
+    check_config(widened(good_config(tmp_path), 61.2))
+    far = widened(good_config(tmp_path), 75.2)
+    with pytest.raises(CibaError, match=r'bbox_coder\.post_center_range is .*61\.2.* by default'):
+        check_config(far)
+    far.model.pts_bbox_head.bbox_coder = {
+        'type': 'ciba_bev.TopScoreBoxCoder',
+        'post_center_range': [-80, -80, -10, 80, 80, 10],
+    }
+    check_config(far)
+
+
+def scored_config(root):
+    """The config with a validation set and its evaluator."""
+    cfg = good_config(root)
+    cfg.train_cfg = {'by_epoch': True, 'max_epochs': 3}
+    cfg.val_dataloader = {'dataset': cfg.train_dataloader.dataset.dataset}
+    cfg.val_evaluator = {
+        'type': 'NuScenesMetric',
+        'data_root': str(root),
+        'ann_file': str(root / 'infos.pkl'),
+    }
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ('field', 'value', 'message'),
+    [
+        ('data_root', 'nowhere/', r'val_evaluator\.data_root is nowhere/, and there is no such f'),
+        ('ann_file', 'nowhere.pkl', r'val_evaluator\.ann_file is nowhere\.pkl, and there is no'),
+    ],
+)
+def test_what_the_evaluator_reads_is_looked_for_before_training(tmp_path, field, value, message):
+    cfg = scored_config(tmp_path)
+    check_config(cfg)
+    cfg.val_evaluator[field] = value
+    with pytest.raises(CibaError, match=message) as caught:
+        check_config(cfg)
+    assert f'val_evaluator.ann_file={tmp_path / "infos.pkl"}' in str(caught.value)
+    # An evaluator of a list is looked at, too; one that training never comes to is not.
+    cfg.val_evaluator = [cfg.val_evaluator]
+    with pytest.raises(CibaError, match=r'val_evaluator\[0\]'):
+        check_config(cfg)
+    cfg.train_cfg.val_begin = 4
+    check_config(cfg)
+    cfg.train_cfg = {'by_epoch': False, 'max_iters': 10, 'val_begin': 10}
+    with pytest.raises(CibaError):
+        check_config(cfg)
+
+
+def test_more_boxes_than_the_devkit_scores_are_refused_before_training(tmp_path):
+    from nuscenes.eval.detection.config import config_factory
+
+    cfg = scored_config(tmp_path)
+    most = config_factory('detection_cvpr_2019').max_boxes_per_sample
+    cfg.model.pts_bbox_head.bbox_coder = {'type': 'ciba_bev.TopScoreBoxCoder', 'max_num': most}
+    check_config(cfg)
+    cfg.model.pts_bbox_head.bbox_coder.max_num = most + 1
+    with pytest.raises(CibaError, match=r'max_num is 501'):
+        check_config(cfg)
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path):
+    cfg = good_config(tmp_path)
+    link = tmp_path / 'link'
+    link.symlink_to(tmp_path / 'gone')
+    cfg.merge_from_dict({f'{DATASET}.data_root': str(link / 'nuscenes')})
+    with pytest.raises(CibaError, match=r'link is a link to .*gone, which does not exist'):
+        check_config(cfg)
+    link.unlink()
+    link.symlink_to(tmp_path / 'infos.pkl')
+    cfg.merge_from_dict({f'{DATASET}.data_root': str(link)})
+    with pytest.raises(CibaError, match=r'link is a file, not a folder'):
+        check_config(cfg)
+    (tmp_path / 'there').mkdir()
+    cfg.merge_from_dict({f'{DATASET}.data_root': str(tmp_path), f'{DATASET}.ann_file': 'there'})
+    with pytest.raises(CibaError, match=r'there is a folder, not a file'):
+        check_config(cfg)
+
+
+def test_a_work_folder_that_cannot_be_one_is_refused(tmp_path):
+    cfg = good_config(tmp_path)
+    cfg.work_dir = str(tmp_path / 'new' / 'folder')
+    check_config(cfg)
+    cfg.work_dir = str(tmp_path / 'infos.pkl' / 'run')
+    with pytest.raises(CibaError, match=r'infos\.pkl is a file, not a folder'):
+        check_config(cfg)
+    (tmp_path / 'work').symlink_to('nowhere')
+    cfg.work_dir = str(tmp_path / 'work')
+    with pytest.raises(CibaError, match=r'work is a link to nowhere, which does not exist'):
         check_config(cfg)
 
 
@@ -156,6 +303,12 @@ def test_missing_results_of_earlier_experiments_name_the_commands_in_order(tmp_p
 )
 def test_accepts_the_projects_own_configs(path):
     cfg = Config.fromfile(str(path))
+    init_default_scope(cfg.default_scope)
+    loaders = [(name, cfg[name]) for name in ('train_dataloader', 'val_dataloader')]
     check_grids(cfg.model, path.name)
-    datasets = [('train_dataloader', cfg.train_dataloader), ('val_dataloader', cfg.val_dataloader)]
-    check_ranges(cfg.model, datasets, path.name)
+    check_ranges(cfg.model, loaders, path.name)
+    check_kept_range(cfg.model, path.name)
+    check_camera_counts(cfg.model, loaders, path.name)
+    check_box_limit(cfg, ('train', 'val', 'test'), path.name)
+    datasets = [found for name, part in loaders for found in dicts_with(part, 'ann_file', name)]
+    check_class_counts(cfg.model, datasets, path.name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from ..errors import CibaError
+from .config_options import read_config_file
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -53,7 +54,7 @@ def read_config(args: argparse.Namespace) -> Config:
         The config, with ``launcher`` and ``work_dir`` set.
 
     Raises:
-        CibaError: There is no such file, or it is no valid config.
+        CibaError: There is no such file, it is no valid config, or an override changes nothing.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = Path(args.config)
@@ -61,12 +62,7 @@ def read_config(args: argparse.Namespace) -> Config:
         raise CibaError(
             f'{path}: there is no such config file (the project keeps its own in configs/).'
         )
-    try:
-        cfg = Config.fromfile(str(path))
-    except (SyntaxError, OSError, KeyError, TypeError, NameError, AttributeError) as error:
-        raise CibaError(f'{path}: not a valid config: {type(error).__name__}: {error}') from error
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config_file(path, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir

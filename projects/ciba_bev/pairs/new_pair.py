@@ -21,6 +21,7 @@ from torch import nn
 
 from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.taps import FeatureTap, align_to_student
+from ..engine.config_options import move_root
 from ..errors import CibaError, exit_with_message
 from ..files import make_folder, require_not_read, write_file
 from ..shell import shell_command
@@ -186,25 +187,8 @@ def read_config(config: str, role: str, options: dict[str, Any] | None = None) -
     old_root = cfg.get('data_root')
     cfg.merge_from_dict(options)
     if old_root and cfg.data_root != old_root:
-        for key in cfg:
-            cfg[key] = _move_root(cfg[key], old_root, cfg.data_root)
+        move_root(cfg, old_root, cfg.data_root)
     return cfg
-
-
-def _move_root(value: Any, old: str, new: str) -> Any:
-    """The same nested value with one folder replaced where paths begin with it."""
-    if isinstance(value, str):
-        if value == old or value == old.rstrip('/'):
-            return new
-        prefix = old.rstrip('/') + '/'
-        return os.path.join(new, value[len(prefix) :]) if value.startswith(prefix) else value
-    if isinstance(value, dict):
-        for key in value:
-            value[key] = _move_root(value[key], old, new)
-        return value
-    if isinstance(value, (list, tuple)):
-        return type(value)(_move_root(item, old, new) for item in value)
-    return value
 
 
 def find_extent(cfg: Config) -> tuple[list[float] | None, str]:

@@ -33,7 +33,7 @@ def dataset_config(dataset_file, simulated_nuscenes):
 
     def get(name, split='train', **changes):
         config = dataset_file(name)[f'{split}_dataloader'].dataset
-        if config.type == 'CBGSDataset':
+        if config.type == 'ciba_bev.CBGSDataset':
             config = config.dataset
         config.data_root = str(simulated_nuscenes)
         config.update(changes)

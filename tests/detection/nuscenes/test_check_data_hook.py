@@ -2,13 +2,15 @@ import re
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mmdet3d.registry import DATASETS as MMDET3D_DATASETS
 from mmengine.registry import HOOKS
 
-from ciba_bev.detection.nuscenes import check_data_hook
+from ciba_bev.detection.nuscenes import check_data_hook, object_counts
 from ciba_bev.detection.nuscenes.check_data_hook import check_nuscenes_data
 from ciba_bev.detection.nuscenes.data_checks import DataError
+from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_file
 
 
 @pytest.fixture
@@ -23,6 +25,21 @@ def damaged(simulated_nuscenes, tmp_path):
     sweep = sorted((root / 'sweeps' / 'LIDAR_TOP').iterdir())[1]
     sweep.write_bytes(sweep.read_bytes()[:-3])
     return SimpleNamespace(root=str(root), image=image, points=points, sweep=sweep)
+
+
+@pytest.fixture
+def changed_infos(simulated_nuscenes, tmp_path):
+    """Writes a copy of the training infos, each of them changed, and gives its path."""
+
+    def write(change):
+        content = load_info_file(simulated_nuscenes / 'nuscenes_infos_train.pkl')
+        for info in content['data_list']:
+            change(info)
+        path = tmp_path / f'{change.__name__}_infos_train.pkl'
+        save_info_file(content, path)
+        return str(path)
+
+    return write
 
 
 @pytest.mark.parametrize(
@@ -54,12 +71,125 @@ def test_plain_mmdet3d_datasets_are_checked_too(dataset_config, damaged):
         check_nuscenes_data(MMDET3D_DATASETS.build(config))
 
 
+def spoil(path, change):
+    """Rewrites a LiDAR file with its points changed."""
+    points = np.fromfile(path, np.float32).reshape(-1, 5)
+    change(points).astype(np.float32).tofile(path)
+
+
+def test_contents_of_a_sample_of_files_are_read(build_dataset, simulated_nuscenes, tmp_path):
+    root = tmp_path / 'nuscenes'
+    shutil.copytree(simulated_nuscenes, root)
+    for path in (root / 'samples' / 'LIDAR_TOP').iterdir():
+        spoil(path, lambda points: points[: len(points) // 5 * 5, :4])
+    dataset = build_dataset('nuscenes_lidar', data_root=str(root))
+    with pytest.raises(DataError, match='seem to have 4 numbers each, not the 5'):
+        check_nuscenes_data(dataset, read_files=1)
+    check_nuscenes_data(dataset, read_files=0)
+
+
+@pytest.mark.parametrize('read_files', [5, -1])
+def test_every_file_can_be_read(build_dataset, simulated_nuscenes, tmp_path, read_files):
+    root = tmp_path / 'nuscenes'
+    shutil.copytree(simulated_nuscenes, root)
+    # The last of the frames' files, which a small sample may leave out.
+    last = sorted((root / 'samples' / 'CAM_BACK').iterdir())[6]
+    encoded = bytearray(last.read_bytes())
+    encoded[30:300] = bytes(270)
+    last.write_bytes(encoded)
+    dataset = build_dataset('nuscenes_camera', data_root=str(root))
+    if read_files < 0:
+        with pytest.raises(DataError, match=re.escape(f'{last}: the image is damaged')):
+            check_nuscenes_data(dataset, read_files=read_files)
+    else:
+        check_nuscenes_data(dataset, read_files=read_files)
+
+
+def test_images_of_another_size_than_calibrated_are_found(build_dataset, changed_infos):
+    def enlarge(info):
+        for image in info['images'].values():
+            image['cam2img'][0][2] *= 2
+            image['cam2img'][1][2] *= 2
+
+    dataset = build_dataset('nuscenes_camera', ann_file=changed_infos(enlarge))
+    with pytest.raises(DataError, match=r'96 x 54 pixels.*\(cam2img\).*about 19\d x 11\d'):
+        check_nuscenes_data(dataset)
+    check_nuscenes_data(dataset, max_center_offset=None)
+
+
+def test_the_number_of_cameras_is_compared_with_the_models(build_dataset, changed_infos):
+    def drop_back(info):
+        del info['images']['CAM_BACK']
+
+    whole = build_dataset('nuscenes_camera')
+    check_nuscenes_data(whole, num_cameras=6)
+    dataset = build_dataset('nuscenes_camera', ann_file=changed_infos(drop_back))
+    check_nuscenes_data(dataset, num_cameras=5)
+    with pytest.raises(DataError, match=r'5 cameras \(CAM_FRONT, .*expects 6 \(num_cams\)'):
+        check_nuscenes_data(dataset, num_cameras=6)
+    hook = HOOKS.build({'type': 'ciba_bev.CheckDataHook', 'show_progress': False})
+    runner = runner_with(whole)
+    runner.cfg = {'model': {'student': [{'head': {'num_cams': 4}}]}}
+    with pytest.raises(DataError, match='expects 4'):
+        hook.before_train(runner)
+
+
+def test_the_pipelines_load_dim_is_compared_with_the_info_files(build_dataset, changed_infos):
+    def four(info):
+        info['lidar_points']['num_pts_feats'] = 4
+
+    dataset = build_dataset('nuscenes_lidar', ann_file=changed_infos(four))
+    with pytest.raises(DataError, match=r'it is 4, but LoadPointsFromFile .*load_dim=5') as caught:
+        check_nuscenes_data(dataset, read_files=0)
+    # Of seven frames alike one is named.
+    assert str(caught.value).count('load_dim=5') == 1
+
+
+def test_training_without_objects_is_refused_with_the_cause(build_dataset, changed_infos):
+    def unlabelled(info):
+        info['instances'] = []
+
+    def behind(info):
+        for instance in info['instances']:
+            instance['bbox_3d'][0] = -60.0
+
+    message = r'none of the 7 training frames has a usable object of the classes car, truck'
+    for change, cause in ((unlabelled, message), (behind, 'within the range of ObjectRangeFilter')):
+        infos = changed_infos(change)
+        with pytest.raises(DataError, match=cause):
+            check_nuscenes_data(build_dataset('nuscenes_camera', ann_file=infos))
+        # Empty frames may be tested on, or kept on purpose.
+        check_nuscenes_data(build_dataset('nuscenes_camera', 'val', ann_file=infos))
+        check_nuscenes_data(build_dataset('nuscenes_camera', ann_file=infos, filter_empty_gt=False))
+
+
+def test_how_many_frames_have_objects_is_said(build_dataset, changed_infos, monkeypatch):
+    frames = []
+
+    def leave_one(info):
+        frames.append(info)
+        info['instances'] = [
+            instance
+            for instance in info['instances']
+            if len(frames) == 3 and instance['bbox_label_3d'] != 0
+        ]
+
+    said = []
+    monkeypatch.setattr(object_counts, 'print_log', lambda text, **_: said.append(text))
+    check_nuscenes_data(build_dataset('nuscenes_camera', ann_file=changed_infos(leave_one)))
+    assert said[0].startswith('1 of 7 training frames have an object')
+    assert re.search(r'No training frame has an object of: car\b', said[1])
+
+
 def runner_with(train=None, val=None):
     loaders = {
         name: None if data is None else SimpleNamespace(dataset=data)
         for name, data in (('train_dataloader', train), ('val_dataloader', val))
     }
-    return SimpleNamespace(val_loop=loaders['val_dataloader'], **loaders)
+    loop = SimpleNamespace(val_begin=1, max_epochs=1)
+    return SimpleNamespace(
+        cfg={}, train_loop=loop, val_loop=loaders['val_dataloader'], val_evaluator=None, **loaders
+    )
 
 
 def test_the_hook_checks_each_dataset_once(build_dataset, monkeypatch):

@@ -20,9 +20,10 @@ from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_fil
 from ciba_bev.errors import CibaError
 
 
-def image_file(path, cut=0):
+def image_file(path, cut=0, damaged=slice(0)):
     pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
-    encoded = cv2.imencode('.jpg', pixels)[1].tobytes()
+    encoded = bytearray(cv2.imencode('.jpg', pixels)[1].tobytes())
+    encoded[damaged] = bytes(len(encoded[damaged]))
     path.write_bytes(encoded[: len(encoded) - cut])
     return DataFile(str(path), 'token', 'images.CAM_FRONT.img_path')
 
@@ -30,6 +31,11 @@ def image_file(path, cut=0):
 def lidar_file(path, size):
     path.write_bytes(bytes(size))
     return DataFile(str(path), 'token', 'lidar_points.lidar_path', point_features=5)
+
+
+def link(path, target):
+    path.symlink_to(target)
+    return DataFile(str(path), 'token', 'field')
 
 
 def test_whole_files_pass(tmp_path):
@@ -50,6 +56,10 @@ def test_padding_behind_an_image_is_no_truncation(tmp_path):
         (lambda folder: image_file(folder / 'a.jpg', cut=500), 'end marker'),
         (lambda folder: image_file(folder / 'a.jpg', cut=10**6), 'empty'),
         (lambda folder: lidar_file(folder / 'a.bin', 61), 'truncated'),
+        (lambda folder: lidar_file(folder / 'a.bin', 64), 'another number of features'),
+        (lambda folder: image_file(folder / 'a.jpg', damaged=slice(0, 9)), 'start marker'),
+        (lambda folder: link(folder / 'a.jpg', folder / 'gone'), 'link to .*gone, which does not'),
+        (lambda folder: DataFile(str(folder), 'token', 'field'), 'a folder, not a file'),
         (lambda folder: lidar_file(folder / 'a.bin', 0), 'empty'),
         (lambda folder: DataFile(str(folder / 'a.bin'), 'token', 'field', 5), 'does not exist'),
     ],
@@ -57,7 +67,7 @@ def test_padding_behind_an_image_is_no_truncation(tmp_path):
 def test_broken_files_are_described(tmp_path, make, finding):
     file = make(tmp_path)
     problem = file_problem(file)
-    assert finding in problem.finding
+    assert re.search(finding, problem.finding)
     for part in (file.path, file.sample_token, file.field, 'Unpack'):
         assert part in str(problem)
 

@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -185,3 +186,51 @@ def test_wrapped_transforms_are_found():
     }
     names = [type(transform).__name__ for transform in iterate_transforms(Compose([wrapper]))]
     assert names == ['MultiViewWrapper', 'PhotoMetricDistortion3D']
+
+
+@pytest.fixture
+def own_copy(simulated_nuscenes, tmp_path):
+    """A copy of the data that may be changed."""
+    root = tmp_path / 'nuscenes'
+    shutil.copytree(simulated_nuscenes, root)
+    return root
+
+
+@pytest.mark.parametrize(
+    ('damage', 'finding'),
+    [
+        (lambda encoded: b'', 'the file is empty'),
+        (lambda encoded: encoded[:20] + bytes(300) + encoded[320:], 'it cannot be decoded'),
+        (lambda encoded: encoded[:100], 'its JPEG end marker is missing'),
+    ],
+)
+def test_an_image_that_is_damaged_later_is_named_in_loading(
+    build_dataset, own_copy, damage, finding
+):
+    dataset = build_dataset('nuscenes_camera', 'val', data_root=str(own_copy))
+    image = Path(dataset.get_data_info(3)['images']['CAM_BACK']['img_path'])
+    image.write_bytes(damage(image.read_bytes()))
+    with pytest.raises(DataError, match=re.escape(image.name) + f': .*{finding}'):
+        dataset[3]
+    dataset[2]
+
+
+@pytest.mark.parametrize(
+    ('damage', 'finding'),
+    [
+        (lambda points: points[:0], 'the file is empty'),
+        (
+            lambda points: np.where(np.arange(5) == 3, np.float32(np.inf), points),
+            'hold NaN or infinity',
+        ),
+    ],
+)
+def test_points_that_are_damaged_later_are_named_in_loading(
+    build_dataset, own_copy, damage, finding
+):
+    dataset = build_dataset('nuscenes_lidar', 'val', data_root=str(own_copy))
+    # The first frame has no sweeps beside its own points.
+    path = Path(dataset.get_data_info(0)['lidar_points']['lidar_path'])
+    damage(np.fromfile(path, np.float32).reshape(-1, 5)).astype(np.float32).tofile(path)
+    with pytest.raises(DataError, match=re.escape(path.name) + f': .*{finding}'):
+        dataset[0]

@@ -2,6 +2,7 @@
 
 from .can_bus import absolute_can_bus, can_bus_from_ego_pose, relative_can_bus
 from .check_data_hook import CheckDataHook, check_nuscenes_data
+from .class_balancing import CBGSDataset
 from .data_checks import DataError, DataProblem
 from .frame_dataset import NuScenesFrameDataset
 from .metric import NuScenesDetectionMetric
@@ -10,6 +11,7 @@ from .sequence_dataset import NuScenesSequenceDataset
 from .sweeps import LoadPointsFromMultiSweeps
 
 __all__ = [
+    'CBGSDataset',
     'CheckDataHook',
     'DataError',
     'DataProblem',

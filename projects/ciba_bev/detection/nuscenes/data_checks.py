@@ -7,6 +7,7 @@ is built) and *files* on the disk (done once before training or testing by ``Che
 from __future__ import annotations
 
 import os
+import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from .can_bus import CAN_BUS_SIZE
 
 MAX_REPORTED = 10
 FLOAT_BYTES = np.dtype(np.float32).itemsize
+JPEG_START = b'\xff\xd8'
 JPEG_END = b'\xff\xd9'
 TEMPORAL_FIELDS = ('scene_token', 'prev', 'next', 'frame_idx', 'can_bus')
 
@@ -220,12 +222,14 @@ class DataFile:
         sample_token: The first sample that refers to it.
         field: The field of the info that names it.
         point_features: Numbers a LiDAR point has in it; 0 for an image.
+        center: Principal point of the camera in pixels, (x, y), as its calibration has it.
     """
 
     path: str
     sample_token: str
     field: str
     point_features: int = 0
+    center: tuple[float, float] | None = None
 
 
 def files_of_info(info: dict, needed: NeededFields) -> Iterator[DataFile]:
@@ -249,7 +253,8 @@ def files_of_info(info: dict, needed: NeededFields) -> Iterator[DataFile]:
                 yield DataFile(sweep['lidar_points']['lidar_path'], token, field, features)
     if needed.cameras:
         for camera, image in info['images'].items():
-            yield DataFile(image['img_path'], token, f'images.{camera}.img_path')
+            center = (image['cam2img'][0][2], image['cam2img'][1][2])
+            yield DataFile(image['img_path'], token, f'images.{camera}.img_path', center=center)
 
 
 def file_problem(file: DataFile, read_end: bool = True) -> DataProblem | None:
@@ -257,7 +262,7 @@ def file_problem(file: DataFile, read_end: bool = True) -> DataProblem | None:
 
     Args:
         file: The file.
-        read_end: Whether to look for an image's end marker, which takes opening the file.
+        read_end: Whether to look for an image's start and end markers, which takes opening it.
 
     Returns:
         What is wrong with it, or ``None``.
@@ -270,27 +275,36 @@ def file_problem(file: DataFile, read_end: bool = True) -> DataProblem | None:
 
 def _finding_of_file(file: DataFile, read_end: bool) -> str | None:
     try:
-        size = os.stat(file.path).st_size
+        status = os.stat(file.path)
     except FileNotFoundError:
+        if os.path.islink(file.path):
+            return f'the file is a link to {os.readlink(file.path)}, which does not exist'
         return 'the file does not exist'
     except OSError as error:
         return f'the file cannot be read: {error.strerror}'
+    size = status.st_size
+    if stat.S_ISDIR(status.st_mode):
+        return 'it is a folder, not a file'
     if size == 0:
         return 'the file is empty'
     if file.point_features:
         point_bytes = file.point_features * FLOAT_BYTES
         if size % point_bytes:
             return (
-                f'the file is truncated: its {size} bytes are no multiple of the {point_bytes} '
-                'that a LiDAR point takes'
+                f'its {size} bytes are no multiple of the {point_bytes} that a LiDAR point takes: '
+                f'the file is truncated, or a point has another number of features in it than '
+                f'{file.point_features} (num_pts_feats)'
             )
     elif read_end and file.path.lower().endswith(('.jpg', '.jpeg')):
         try:
             with open(file.path, 'rb') as stream:
+                start = stream.read(len(JPEG_START))
                 stream.seek(-min(size, 32), os.SEEK_END)
                 end = stream.read()
         except OSError as error:
             return f'the file cannot be read: {error.strerror}'
+        if start != JPEG_START:
+            return 'the image is damaged at its beginning: its JPEG start marker is missing'
         # Some writers pad the file to a round size.
         if not end.rstrip(b'\0\n\r').endswith(JPEG_END):
             return 'the image is truncated: its JPEG end marker is missing'

@@ -17,7 +17,9 @@ from .data_checks import (
     file_problems,
     files_of_info,
 )
+from .file_contents import content_problems
 from .info_files import load_info_file
+from .value_checks import value_problems
 
 
 @DATASETS.register_module()
@@ -33,8 +35,9 @@ class NuScenesFrameDataset(NuScenesDataset):
         kwargs: As for :class:`mmdet3d.datasets.NuScenesDataset`.
 
     Raises:
-        DataError: If the info file is missing or lacks a needed field, or if it does not know a
-            class. While loading: if a file of the sample is missing or truncated.
+        DataError: If the info file is missing, lacks a needed field, has values that cannot be
+            right or does not know a class. While loading: if a file of the sample is missing or
+            damaged.
     """
 
     METAINFO = {key: value for key, value in NuScenesDataset.METAINFO.items() if key != 'version'}
@@ -92,6 +95,10 @@ class NuScenesFrameDataset(NuScenesDataset):
         for key, value in metainfo.items():
             self._metainfo.setdefault(key, value)
         self.label_mapping = self._map_labels_by_name()
+        categories = metainfo.get('categories')
+        problems = value_problems(infos, self.needed_fields, self.ann_file, categories)
+        if problems:
+            raise data_error(problems)
         return [self.parse_data_info(info) for info in infos]
 
     def prepare_data(self, index: int) -> dict | None:
@@ -104,19 +111,24 @@ class NuScenesFrameDataset(NuScenesDataset):
             The packed sample; ``None`` in training if no object is left in it.
 
         Raises:
-            DataError: If the pipeline fails and a file of the sample is missing or truncated.
+            DataError: If the pipeline fails, or the points it gives are none or not finite, and a
+                file of the sample is missing or damaged.
         """
         try:
-            return super().prepare_data(index)
+            packed = super().prepare_data(index)
         except Exception:
             self._explain_failure(index)
             raise
+        points = None if packed is None else packed['inputs'].get('points')
+        if points is not None and not (len(points) and points.isfinite().all()):
+            self._explain_failure(index)
+        return packed
 
     def _explain_failure(self, index: int) -> None:
         # Local files only: elsewhere the storage client's own error is all there is.
         if self.backend_args is None:
             files = list(files_of_info(self.get_data_info(index), self.needed_fields))
-            problems = file_problems(files)
+            problems = file_problems(files) or content_problems(files)
             if problems:
                 raise data_error(problems) from None
 

@@ -1,0 +1,147 @@
+"""What nuScenes' scorer would refuse after the last frame, told before the first."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmdet3d.datasets import NuScenesDataset
+from mmdet3d.evaluation import NuScenesMetric
+
+from .data_checks import DataError
+from .info_files import load_info_file
+from .metric import EVALUATED_SPLITS
+from .tables import TABLES
+
+
+def check_scoring(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
+    """Check that a metric can score what will be predicted for a data set.
+
+    Args:
+        dataset: The data set that is predicted.
+        metric: mmdet3d's nuScenes metric or one derived from it. With files in a storage other
+            than the local disk (``backend_args``) nothing is checked.
+
+    Raises:
+        DataError: The metric reads other frames than the data set, or its scorer would refuse the
+            result.
+    """
+    if dataset.backend_args is not None or metric.backend_args is not None:
+        return
+    _check_same_frames(dataset, metric)
+    if metric.format_only:
+        return
+    version = dataset.metainfo.get('version')
+    if version not in EVALUATED_SPLITS or version == 'v1.0-test':
+        raise DataError(
+            f'{dataset.ann_file}: the info file is of {version}, which cannot be scored here: '
+            'there are no annotations to score against. To write the result file alone, '
+            'take tools/test.py --format-only.'
+        )
+    tables = Path(metric.data_root, version)
+    _check_tables(tables)
+    _check_maps(tables)
+    _check_split(dataset, tables, EVALUATED_SPLITS[version])
+
+
+def _check_same_frames(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
+    """The metric takes a frame's token and pose from its own info file, by position."""
+    same = os.path.realpath(dataset.ann_file) == os.path.realpath(metric.ann_file)
+    if same and dataset._indices is None:
+        return
+    theirs = load_info_file(metric.ann_file)['data_list']
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        if index >= len(theirs) or not _is_same_frame(info, theirs[index]):
+            other = theirs[index]['token'] if index < len(theirs) else 'missing'
+            if same:
+                remedy = (
+                    'The frames of the data set are a part of its info file that does not begin at '
+                    'its start. Take indices out.'
+                )
+            else:
+                remedy = (
+                    f"The data set reads {dataset.ann_file}, the evaluator's ann_file is "
+                    f'{metric.ann_file}. Give both the same.'
+                )
+            raise DataError(
+                'Predictions would be scored against other frames than they are made for: frame '
+                f'{index} is {info["token"]} in the data set and {other} in the evaluator, or has '
+                f'another pose there. {remedy}'
+            )
+
+
+def _is_same_frame(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    return ours['token'] == theirs['token'] and np.allclose(
+        ours['ego2global'], theirs['ego2global'], rtol=0, atol=1e-3
+    )
+
+
+def _check_tables(tables: Path) -> None:
+    if not tables.is_dir():
+        raise DataError(
+            f'{tables}: there is no such folder of tables, and scoring needs it. Unpack the '
+            "archive of the metadata there, or set the evaluator's data_root to where it is."
+        )
+    for name in TABLES:
+        path = tables / f'{name}.json'
+        if not path.is_file():
+            raise DataError(
+                f'{path}: the table is missing, and scoring needs it. Unpack the archive of the '
+                'metadata again.'
+            )
+        with open(path, 'rb') as stream:
+            stream.seek(-min(os.stat(path).st_size, 16), os.SEEK_END)
+            whole = stream.read().rstrip().endswith(b']')
+        if not whole:
+            raise _cut_off(path)
+
+
+def _check_maps(tables: Path) -> None:
+    for entry in _read(tables / 'map.json'):
+        path = tables.parent / entry['filename']
+        if not path.is_file():
+            raise DataError(
+                f'{path}: the map is missing. Scoring does not use it, but nuScenes devkit opens '
+                'it. Unpack the folder maps of the archive of the metadata there.'
+            )
+
+
+def _check_split(dataset: NuScenesDataset, tables: Path, split: str) -> None:
+    from nuscenes.utils.splits import create_splits_scenes
+
+    scenes = set(create_splits_scenes()[split])
+    names = {scene['token']: scene['name'] for scene in _read(tables / 'scene.json')}
+    scored = {
+        sample['token']
+        for sample in _read(tables / 'sample.json')
+        if names.get(sample['scene_token']) in scenes
+    }
+    predicted = {dataset.get_data_info(index)['token'] for index in range(len(dataset))}
+    if predicted == scored:
+        return
+    missing, further = len(scored - predicted), len(predicted - scored)
+    found = [f'{missing} of its {len(scored)} frames are missing'] if missing else []
+    found += [f'{further} frames are not of it'] if further else []
+    hint = ' Take indices out of the data set.' if dataset._indices is not None else ''
+    raise DataError(
+        f"{dataset.ann_file}: nuScenes' scorer takes exactly the frames of the split {split}, and "
+        f'{" and ".join(found)}.{hint} To predict other frames without a score, '
+        'take tools/test.py --format-only.'
+    )
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        raise _cut_off(path) from None
+
+
+def _cut_off(path: Path) -> DataError:
+    return DataError(
+        f'{path}: the table is cut off or damaged. Unpack the archive of the metadata again.'
+    )

@@ -1,0 +1,54 @@
+"""Walking through nested configs."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, Sequence
+
+from mmengine.registry import Registry
+
+
+def dicts_with(tree: Any, key: str, field: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Walk through a nested config.
+
+    Args:
+        tree: A config or a part of one.
+        key: What to look for.
+        field: Dotted name of the tree's place.
+
+    Yields:
+        The dotted name and the dict, for every dict with this key.
+    """
+    if isinstance(tree, dict):
+        if key in tree:
+            yield field, tree
+        for name, branch in tree.items():
+            yield from dicts_with(branch, key, f'{field}.{name}')
+    elif isinstance(tree, (list, tuple)):
+        for index, branch in enumerate(tree):
+            yield from dicts_with(branch, key, f'{field}[{index}]')
+
+
+def first_of(part: dict[str, Any], keys: Sequence[str]) -> Any:
+    """Return the first value of a dict, in the order of the keys, that is not None.
+
+    Args:
+        part: The dict.
+        keys: Keys it may have.
+    """
+    return next((part[key] for key in keys if part.get(key) is not None), None)
+
+
+def registered_class(registry: Registry, kind: str | type | None) -> Any:
+    """Return what a config's ``type`` stands for within the default scope.
+
+    Args:
+        registry: Where to look for a name.
+        kind: The name, or the class itself.
+
+    Returns:
+        The class or function; None if the name is not registered.
+    """
+    if not isinstance(kind, str):
+        return kind
+    with registry.switch_scope_and_registry(None) as scoped:
+        return scoped.get(kind)
