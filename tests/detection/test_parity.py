@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from parity import compare_with_recording
 
 from ciba_bev.detection.bevformer import BEVFormerHead
 from ciba_bev.detection.object_dgcnn import ObjectDGCNNHead
-from ciba_bev.detection.parity import compare_with_recording
 from ciba_bev.errors import CibaError
 
 PROJECT = Path(__file__).resolve().parents[2]
-TOOL = PROJECT / 'tools' / 'check_parity.py'
 RECORDINGS = PROJECT.parent / 'shared' / 'parity'
 NAMES = ['object_dgcnn.pt', 'bevformer_single_frame.pt', 'bevformer_temporal.pt']
 RANGE = [-40.0, -20.0, -5.0, 40.0, 60.0, 3.0]
@@ -147,19 +143,10 @@ def record_bevformer(
 
 
 def test_the_heads_agree_with_their_references(recordings):
-    command = [sys.executable, TOOL, *recordings]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    assert len(lines) == 9
     for path in recordings:
-        errors = [
-            float(match[1])
-            for line in lines
-            if (match := re.fullmatch(rf'max_abs_err=(\S+) {re.escape(str(path))}\b.*', line))
-        ]
-        assert len(errors) == 3
-        assert max(errors) < 1e-3
+        comparisons = compare_with_recording(path)
+        assert len(comparisons) == 3
+        assert max(comparison.max_abs_err for comparison in comparisons) < 5e-5, path
 
 
 @pytest.mark.parametrize(
@@ -299,30 +286,3 @@ def test_a_file_that_is_no_recording_is_refused_by_name(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(CibaError, match=rf'{re.escape(str(path))}: .*not a recording'):
         compare_with_recording(path)
-
-
-def test_the_tool_reports_each_bad_file_and_goes_on(tmp_path, dgcnn_recording, monkeypatch, capsys):
-    def shift(weights):
-        return {**weights, FIRST_NORM: weights[FIRST_NORM] + 0.1}
-
-    torch.save(dgcnn_recording, tmp_path / 'good.pt')
-    torch.save(with_weights(dgcnn_recording, shift), tmp_path / 'corrupted.pt')
-    torch.save(with_weights(dgcnn_recording, drop(FIRST_NORM)), tmp_path / 'incomplete.pt')
-    torch.save(torch.zeros(3), tmp_path / 'tensor.pt')
-    names = ['missing', 'incomplete', 'tensor', 'corrupted', 'good']
-    monkeypatch.setattr(sys, 'argv', ['tool', *(str(tmp_path / f'{name}.pt') for name in names)])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    assert stopped.value.code == 1
-    printed = capsys.readouterr()
-    errors = printed.err.splitlines()
-    assert len(errors) == 3
-    for name, line in zip(names, errors):
-        assert line.startswith('error: ')
-        assert f'{name}.pt' in line
-    assert 'norms.0.weight' in errors[1]
-    lines = printed.out.splitlines()
-    assert [('corrupted' in line, 'DIFFERS' in line) for line in lines] == [
-        *[(True, True)] * 3,
-        *[(False, False)] * 3,
-    ]

@@ -63,7 +63,7 @@ def test_ranges(name, version, status):
 def test_the_ranges_are_those_of_the_requirement_files():
     text = ''.join(
         (PROJECT / 'requirements' / f'{name}.txt').read_text()
-        for name in ('runtime', 'mminstall', 'optional')
+        for name in ('runtime', 'mminstall', 'optional', 'classification')
     )
     listed = {line.strip() for line in text.splitlines()}
     checked = {package.requirement for package in environment.PACKAGES}

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import CibaError
-from .bevformer import BEVFormerHead
-from .object_dgcnn import ObjectDGCNNHead
-from .set_prediction_head import SetPredictionHead
+from ciba_bev.detection.bevformer import BEVFormerHead
+from ciba_bev.detection.object_dgcnn import ObjectDGCNNHead
+from ciba_bev.detection.set_prediction_head import SetPredictionHead
+from ciba_bev.errors import CibaError
 
 RELATIVE_TOLERANCE = 1e-4
 PREFIX = 'pts_bbox_head.'
