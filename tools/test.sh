@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set everything up, then lint and run the tests. Arguments go to pytest:
+# Set everything up, then check style, types and documentation and run the tests. Arguments go to
+# pytest:
 #
 #     bash tools/test.sh [-m 'not slow'] [tests/...]
 set -euo pipefail
@@ -11,4 +12,9 @@ bash "$root/tools/setup.sh"
 cd "$root"
 "$venv/bin/ruff" check
 "$venv/bin/ruff" format --check
-exec "$venv/bin/python" -m pytest "$@"
+"$venv/bin/mypy"
+site=$(mktemp -d)
+trap 'rm -rf "$site"' EXIT
+"$venv/bin/mkdocs" build --strict --quiet --site-dir "$site"
+# A process a core, each on one thread.
+OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -n auto --dist loadfile "$@"
