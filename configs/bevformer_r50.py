@@ -1,4 +1,4 @@
-"""The paper's student: BEVFormer, six cameras, ResNet-50, a queue of four frames."""
+"""BEVFormer R50, six cameras, four frames: the student of the paper (Table 2, BEVFormer)."""
 
 _base_ = [
     '_base_/models/bevformer_r50.py',

@@ -1,4 +1,4 @@
-"""A stronger student: deformable convolutions in stages 3 and 4, started from FCOS3D weights."""
+"""BEVFormer R50 with deformable convolutions in stages 3 and 4, from FCOS3D weights."""
 
 _base_ = ['bevformer_r50.py']
 

@@ -1,4 +1,4 @@
-"""The single-frame student (BEVFormer-S): no history, plain mmdet3d info files."""
+"""BEVFormer-S R50, six cameras, single frame: no history, plain mmdet3d info files."""
 
 _base_ = [
     '_base_/models/bevformer_r50.py',

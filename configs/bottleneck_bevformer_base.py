@@ -1,4 +1,4 @@
-"""Algorithm 1: bottlenecks of seven sizes from Object-DGCNN to BEVFormer-base.
+"""Algorithm 1: bottlenecks from Object-DGCNN to BEVFormer-base, seven sizes in one run.
 
 The student is the published one: its weights, converted by tools/convert_checkpoint.py.
 """
@@ -9,7 +9,7 @@ model = dict(
     student=dict(
         config='configs/bevformer_base.py',
         checkpoint='pretrained/bevformer_base.pth',
-        # The teacher's map of 128 x 128 cells is brought onto this grid by place.
+        # The teacher's feature of 128 x 128 cells is resampled to this grid, by position.
         tap=dict(grid=[200, 200]),
     )
 )

@@ -1,36 +1,26 @@
-"""Algorithm 1: bottlenecks of seven sizes from Object-DGCNN to BEVFormer-small.
+"""Algorithm 1: bottlenecks from Object-DGCNN to BEVFormer-small, seven sizes in one run.
 
 The student is the published one: its weights, converted by tools/convert_checkpoint.py.
 """
 
-_base_ = ['bottleneck_bevformer_r50.py']
+_base_ = [
+    '_base_/datasets/nuscenes_four_fifths_size.py',
+    '_base_/distillation/bottleneck_training.py',
+    '_base_/default_runtime.py',
+]
 
 model = dict(
     student=dict(
         config='configs/bevformer_small.py',
         checkpoint='pretrained/bevformer_small.pth',
-        # The teacher's map of 128 x 128 cells is brought onto this grid by place.
+        # The teacher's feature of 128 x 128 cells is resampled to this grid, by position.
         tap=dict(grid=[150, 150]),
     )
 )
-
-feature_pipeline = [
-    {{_base_.load_points}},
-    {{_base_.load_latest_sweeps}},
-    {{_base_.load_float_images}},
-    # As bevformer_small.py has it.
-    dict(
-        type='MultiViewWrapper',
-        collected_keys=['scale_factor', 'img_shape'],
-        transforms=[dict(type='Resize3D', scale_factor=0.8, keep_ratio=True)],
-    ),
-    dict(type='PointsRangeFilter', point_cloud_range={{_base_.point_cloud_range}}),
-    dict(
-        type='Pack3DDetInputs',
-        keys=['points', 'img'],
-        meta_keys={{_base_.pack_meta_keys}},
-    ),
-]
-train_dataloader = dict(dataset=dict(pipeline=feature_pipeline, queue_length=3))
-val_dataloader = dict(dataset=dict(pipeline=feature_pipeline))
+features = dict(pipeline={{_base_.feature_pipeline}}, modality={{_base_.both_sensors}})
+# Frames without objects have features too.
+train_dataloader = dict(dataset=dict(features, filter_empty_gt=False))
+val_dataloader = dict(dataset=features)
 test_dataloader = val_dataloader
+val_evaluator = dict(_delete_=True, type='ciba_bev.BottleneckMetric')
+test_evaluator = val_evaluator

@@ -1,4 +1,4 @@
-"""Table 2, CIBA with a code of 2 channels."""
+"""CIBA (H = 2): BEVFormer R50 distilled from Object-DGCNN, 2-channel bottleneck (Table 2)."""
 
 _base_ = ['ciba_bevformer_r50_h4.py']
 

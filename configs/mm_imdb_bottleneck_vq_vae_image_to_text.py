@@ -1,10 +1,10 @@
-"""MM-IMDB, Algorithm 1: a vector-quantised bottleneck (VQ-VAE), image to text."""
+"""Algorithm 1: MM-IMDB, image to text network, VQ-VAE (Fig. 11)."""
 
-_base_ = ['mm_imdb_bottleneck_dvib_image_to_text.py']
+_base_ = ['_base_/classification/mm_imdb_bottleneck.py']
 
 model = dict(
-    bottleneck=dict(
-        _delete_=True, type='ciba_bev.VectorQuantizedBottleneck', in_channels=64, out_channels=64
-    )
+    teacher={{_base_.image_network}},
+    student={{_base_.text_network}},
+    bottleneck={{_base_.vq_vae}},
 )
 val_evaluator = dict(out_file='work_dirs/mm_imdb_bottleneck_vq_vae_image_to_text/bottlenecks.json')

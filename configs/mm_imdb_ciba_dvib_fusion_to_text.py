@@ -1,4 +1,4 @@
-"""MM-IMDB, CIBA: the text network's first 32 channels follow a code by a variational bottleneck (DVIB), fusion to text."""
+"""CIBA (H = 32), DVIB: MM-IMDB text network distilled from fusion network (Table 1(b))."""
 
 _base_ = ['mm_imdb_mse_fusion_to_text.py']
 

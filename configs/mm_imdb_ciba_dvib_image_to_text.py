@@ -1,4 +1,4 @@
-"""MM-IMDB, CIBA: the text network's first 16 channels follow a code by a variational bottleneck (DVIB), image to text."""
+"""CIBA (H = 16), DVIB: MM-IMDB text network distilled from image network (Table 1(b))."""
 
 _base_ = ['mm_imdb_mse_image_to_text.py']
 

@@ -1,4 +1,4 @@
-"""MM-IMDB, CIBA: the text network's first 32 channels follow a code by a bottleneck with self-attention, fusion to text."""
+"""CIBA (H = 32), self-attention: MM-IMDB text network from fusion network (Table 1(b))."""
 
 _base_ = ['mm_imdb_mse_fusion_to_text.py']
 

@@ -1,6 +1,9 @@
-"""MM-IMDB: the genres from the poster alone; the image-baseline of Table 1(b)."""
+"""Image baseline: MM-IMDB, genres from the poster alone (Table 1(b))."""
 
-_base_ = ['_base_/classification/mm_imdb.py']
+_base_ = [
+    '_base_/classification/mm_imdb.py',
+    '_base_/schedules/mm_imdb_100e.py',
+]
 
 model = dict(
     type='ciba_bev.Classifier',

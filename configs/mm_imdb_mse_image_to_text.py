@@ -1,22 +1,21 @@
-"""MM-IMDB, MSE: the text network imitates the whole feature of the image network."""
+"""MSE: MM-IMDB text network distilled from the image network, whole feature (Table 1(b))."""
 
-_base_ = ['mm_imdb_text.py']
-
-feature = dict(module='network.feature')
+_base_ = [
+    '_base_/models/mm_imdb_text.py',
+    '_base_/classification/mm_imdb.py',
+    '_base_/schedules/mm_imdb_100e.py',
+]
 
 model = dict(
     _delete_=True,
     type='ciba_bev.Distiller',
+    teacher={{_base_.image_network}},
     student={{_base_.model}},
     student_inputs=['text'],
-    student_tap=feature,
-    teacher=dict(
-        config='configs/mm_imdb_image.py',
-        checkpoint='work_dirs/mm_imdb_image/best.pth',
-        inputs=['image'],
-        tap=feature,
-    ),
+    student_tap=_base_.text_network.tap,
     loss=dict(type='ciba_bev.MSELoss'),
     loss_weight=1.0,
 )
-train_dataloader = dict(dataset=dict(inputs={{_base_.both}}))
+# In training the teacher's input is loaded too.
+val_dataloader = dict(dataset=dict(inputs=['text']))
+test_dataloader = dict(dataset=dict(inputs=['text']))

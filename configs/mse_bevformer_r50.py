@@ -1,8 +1,19 @@
-"""Table 2, MSE: the student imitates all 256 channels of the teacher's BEV map."""
+"""MSE: BEVFormer R50 distilled from Object-DGCNN on all 256 channels (Table 2)."""
 
-_base_ = ['mse_bevformer_s_r50.py']
+_base_ = [
+    '_base_/models/bevformer_r50.py',
+    '_base_/datasets/nuscenes_camera_sequence.py',
+    '_base_/schedules/cosine_24e.py',
+    '_base_/distillation/object_dgcnn_to_bevformer.py',
+    '_base_/default_runtime.py',
+]
 
-# Of a student with history: all that differs from the single-frame student's is the data.
-train_dataloader = dict(dataset=dict(type='ciba_bev.NuScenesSequenceDataset', queue_length=4))
-val_dataloader = dict(dataset=dict(type='ciba_bev.NuScenesSequenceDataset'))
-test_dataloader = val_dataloader
+model = dict(
+    # Teacher, taps and loss.
+    _base_.distillation,
+    _delete_=True,
+    student={{_base_.model}},
+)
+train_dataloader = dict(
+    dataset=dict(pipeline={{_base_.lidar_camera_pipeline}}, modality={{_base_.both_sensors}})
+)

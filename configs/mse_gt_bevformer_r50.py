@@ -1,4 +1,4 @@
-"""Table 2, MSE w/ GT: as MSE, weighted by a Gaussian around every annotated box."""
+"""MSE w/ GT: as MSE, weighted by a Gaussian around every annotated box (Table 2)."""
 
 _base_ = ['mse_bevformer_r50.py']
 

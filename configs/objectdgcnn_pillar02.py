@@ -1,4 +1,4 @@
-"""A lighter teacher: Object-DGCNN, LiDAR, 0.2 m pillars, DGCNN self-attention."""
+"""Object-DGCNN, LiDAR, 0.2 m pillars: a lighter teacher."""
 
 _base_ = [
     '_base_/models/object_dgcnn_pillar02.py',

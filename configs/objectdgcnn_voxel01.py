@@ -1,4 +1,4 @@
-"""The paper's teacher: Object-DGCNN, LiDAR, 0.1 m voxels, DGCNN self-attention."""
+"""Object-DGCNN, LiDAR, 0.1 m voxels: the teacher of the paper (Table 2, Obj-DGCNN)."""
 
 _base_ = [
     '_base_/models/object_dgcnn_voxel01.py',

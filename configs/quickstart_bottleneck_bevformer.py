@@ -1,25 +1,28 @@
-"""Algorithm 1 in the simulated world: bottlenecks of five sizes in one run."""
+"""Quickstart, Algorithm 1: bottlenecks of five sizes in one run."""
 
-_base_ = ['quickstart_mse_bevformer.py']
-
-max_epochs = 4
+_base_ = [
+    '_base_/datasets/simulated.py',
+    '_base_/distillation/quickstart.py',
+    '_base_/distillation/bottleneck_optimizer.py',
+    '_base_/schedules/annealing.py',
+    '_base_/default_runtime.py',
+]
 
 model = dict(
-    _delete_=True,
     type='ciba_bev.BottleneckTraining',
-    teacher={{_base_.model.teacher}},
+    teacher={{_base_.teacher}},
     student=dict(
         config='configs/quickstart_bevformer.py',
         checkpoint='work_dirs/quickstart/student/epoch_10.pth',
         inputs=['img'],
-        tap={{_base_.model.student_tap}},
+        tap={{_base_.student_tap}},
     ),
     bottleneck=dict(
         type='ciba_bev.VariationalBottleneck',
         in_channels=64,
         out_channels=64,
         # Cell by cell, a code predicts where this student's cells are and not what is there
-        # (docs/method.md, "Place and object").
+        # (docs/method.md, "Position and content").
         kernel_size=3,
         # With 1 (Eq. 7 as it stands) wide codes give up channels before they learn to use them.
         regularization_weight=0.1,
@@ -28,14 +31,10 @@ model = dict(
     feature_cache='work_dirs/quickstart/features',
 )
 
-train_dataloader = dict(
-    batch_size=1,
-    # Frames without objects have features too.
-    dataset=dict(pipeline={{_base_.feature_pipeline}}, filter_empty_gt=False),
-)
-val_dataloader = dict(
-    dataset=dict(pipeline={{_base_.feature_pipeline}}, modality={{_base_.both_sensors}})
-)
+features = dict(pipeline={{_base_.feature_pipeline}}, modality={{_base_.both_sensors}})
+# Frames without objects have features too.
+train_dataloader = dict(dataset=dict(features, filter_empty_gt=False))
+val_dataloader = dict(dataset=features)
 test_dataloader = val_dataloader
 val_evaluator = dict(
     _delete_=True,
@@ -44,27 +43,12 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(
-    _delete_=True,
-    type='ciba_bev.BottleneckOptimWrapper',
-    constructor='ciba_bev.BottleneckOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
-    clip_grad=dict(max_norm=35, norm_type=2),
-)
+max_epochs = 4
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, begin=0, end=50, by_epoch=False),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        eta_min_ratio=1e-2,
-        begin=0,
-        end=max_epochs,
-        convert_to_iter_based=True,
-    ),
+    dict(_base_.warm_up, end=50),
+    dict(_base_.cosine, T_max=max_epochs, end=max_epochs),
 ]
-train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs)
-custom_hooks = [
-    dict(type='ciba_bev.CheckDataHook'),
-    dict(type='ciba_bev.LossAveragingHook'),
-    dict(type='ciba_bev.DistillationRecordHook'),
-]
+train_cfg = dict(
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_begin=max_epochs, val_interval=6
+)
+auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -1,4 +1,4 @@
-"""The small student, its first eight channels imitating a code of the small teacher's BEV map."""
+"""Quickstart, CIBA (H = 8): as MSE, distilled through an 8-channel bottleneck."""
 
 _base_ = ['quickstart_mse_bevformer.py']
 

@@ -1,6 +1,6 @@
-"""A small LiDAR teacher for the simulated world: one core trains it in minutes."""
+"""Quickstart: a small Object-DGCNN on simulated data, trained in minutes on one core."""
 
-_base_ = ['objectdgcnn_pillar02.py']
+_base_ = ['objectdgcnn_pillar02.py', '_base_/schedules/annealing.py']
 
 data_root = 'data/simulated/'
 # The simulated LiDAR sees 40 m.
@@ -44,7 +44,7 @@ model = dict(
     ),
 )
 
-# The simulated world is recorded without intermediate sweeps.
+# Recorded without intermediate sweeps.
 load_one_sweep = dict(
     type='LoadPointsFromFile', coord_type='LIDAR', load_dim=5, use_dim=4, backend_args=None
 )
@@ -82,7 +82,7 @@ train_dataloader = dict(
     # Many small steps: the decoder takes its first hundreds to learn where to look.
     batch_size=1,
     num_workers=1,
-    # Classes are balanced in the simulated world, so frames are not repeated.
+    # Classes are balanced in the simulated data, so frames are not repeated.
     dataset=dict(
         _delete_=True,
         type={{_base_.dataset_type}},
@@ -104,15 +104,8 @@ test_evaluator = val_evaluator
 max_epochs = 8
 optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.99)), paramwise_cfg=None)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, begin=0, end=100, by_epoch=False),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        eta_min_ratio=1e-2,
-        begin=0,
-        end=max_epochs,
-        convert_to_iter_based=True,
-    ),
+    dict(_base_.warm_up, end=100),
+    dict(_base_.cosine, T_max=max_epochs, end=max_epochs),
 ]
 # No validation in between or at the end: tools/quickstart.py scores the last checkpoint.
 train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs + 1)

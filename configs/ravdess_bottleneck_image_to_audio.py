@@ -1,55 +1,6 @@
-"""RAVDESS, Algorithm 1: bottlenecks of all sizes of Fig. 5, from the image to the audio network."""
+"""Algorithm 1: RAVDESS, image to audio network (Fig. 5)."""
 
-_base_ = ['ravdess_mse_image_to_audio.py']
+_base_ = ['_base_/classification/ravdess_bottleneck.py']
 
-max_epochs = 100
-
-model = dict(
-    _delete_=True,
-    type='ciba_bev.BottleneckTraining',
-    teacher={{_base_.model.teacher}},
-    student=dict(
-        config='configs/ravdess_audio.py',
-        checkpoint='work_dirs/ravdess_audio/best.pth',
-        inputs=['audio'],
-        tap={{_base_.model.student_tap}},
-    ),
-    bottleneck=dict(type='ciba_bev.VariationalBottleneck', in_channels=1024, out_channels=1024),
-    bottleneck_sizes=[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024],
-)
-
-val_dataloader = dict(dataset=dict(inputs={{_base_.both}}))
-test_dataloader = dict(dataset=dict(inputs={{_base_.both}}))
-val_evaluator = dict(
-    _delete_=True,
-    type='ciba_bev.BottleneckMetric',
-    out_file='work_dirs/ravdess_bottleneck_image_to_audio/bottlenecks.json',
-)
-test_evaluator = dict(_delete_=True, type='ciba_bev.BottleneckMetric')
-
-# The paper leaves optimizer and length open.
-optim_wrapper = dict(
-    _delete_=True,
-    type='ciba_bev.BottleneckOptimWrapper',
-    constructor='ciba_bev.BottleneckOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
-    clip_grad=dict(max_norm=35, norm_type=2),
-)
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        eta_min_ratio=1e-2,
-        begin=0,
-        end=max_epochs,
-        convert_to_iter_based=True,
-    ),
-]
-train_cfg = dict(max_epochs=max_epochs, val_interval=10)
-# All sizes are in one checkpoint, each as it was at its own best validation.
-default_hooks = dict(checkpoint=dict(interval=10, save_best=None))
-custom_hooks = [
-    dict(type='ciba_bev.CheckInputsHook'),
-    dict(type='ciba_bev.DistillationRecordHook'),
-    dict(type='ciba_bev.BestBottleneckHook'),
-]
+model = dict(teacher={{_base_.image_network}}, student={{_base_.audio_network}})
+val_evaluator = dict(out_file='work_dirs/ravdess_bottleneck_image_to_audio/bottlenecks.json')

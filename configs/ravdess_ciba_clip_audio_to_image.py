@@ -1,11 +1,14 @@
-"""RAVDESS, CIBA: the first 64 channels of the image feature follow a code of the audio feature."""
+"""CIBA (H = 64), CLIP: RAVDESS image network distilled from audio network (Table 1(a))."""
 
-_base_ = ['ravdess_clip_audio_to_image.py']
+_base_ = ['ravdess_mse_audio_to_image.py']
 
 model = dict(
+    loss=dict(_delete_=True, type='ciba_bev.CLIPLoss'),
     bottleneck=dict(
         config='configs/ravdess_bottleneck_audio_to_image.py',
         checkpoint='work_dirs/ravdess_bottleneck_audio_to_image/best.pth',
         size=64,
-    )
+    ),
 )
+# A last batch of a single sample has nothing to be told from.
+train_dataloader = dict(drop_last=True)

@@ -1,4 +1,4 @@
-"""RAVDESS, CIBA: the first 8 channels of the image feature follow a code of the audio feature."""
+"""CIBA (H = 8): RAVDESS image network distilled from audio network (Tables 1(a), 7)."""
 
 _base_ = ['ravdess_mse_audio_to_image.py']
 

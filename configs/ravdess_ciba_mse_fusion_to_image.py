@@ -1,4 +1,4 @@
-"""RAVDESS, CIBA: the first 8 channels of the image feature follow a code of the fusion feature."""
+"""CIBA (H = 8): RAVDESS image network distilled from fusion network (Table 7)."""
 
 _base_ = ['ravdess_mse_fusion_to_image.py']
 

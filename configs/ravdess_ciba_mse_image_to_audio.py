@@ -1,4 +1,4 @@
-"""RAVDESS, CIBA: the first 2 channels of the audio feature follow a code of the image feature."""
+"""CIBA (H = 2): RAVDESS audio network distilled from image network (Table 7)."""
 
 _base_ = ['ravdess_mse_image_to_audio.py']
 

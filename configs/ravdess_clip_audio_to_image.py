@@ -1,4 +1,4 @@
-"""RAVDESS: the whole image feature drawn to the audio feature by CLIP's loss (Table 1(a))."""
+"""CLIP: RAVDESS image network distilled from the audio network (Table 1(a))."""
 
 _base_ = ['ravdess_mse_audio_to_image.py']
 

@@ -1,6 +1,9 @@
-"""RAVDESS: the emotion from face and voice; fusion-baseline of Table 7, and a teacher."""
+"""Fusion baseline: RAVDESS, emotion from face and voice (Table 7); also a teacher."""
 
-_base_ = ['_base_/classification/ravdess.py']
+_base_ = [
+    '_base_/classification/ravdess.py',
+    '_base_/schedules/ravdess_100e.py',
+]
 
 model = dict(
     type='ciba_bev.Classifier',

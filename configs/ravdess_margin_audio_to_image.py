@@ -1,4 +1,4 @@
-"""RAVDESS: the whole image feature drawn to the audio feature by the margin loss (Table 1(a))."""
+"""Margin: RAVDESS image network distilled from the audio network (Table 1(a))."""
 
 _base_ = ['ravdess_mse_audio_to_image.py']
 

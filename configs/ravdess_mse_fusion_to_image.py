@@ -1,20 +1,21 @@
-"""RAVDESS: the whole image feature drawn to the fusion feature by MSE (Table 7)."""
+"""MSE: RAVDESS image network distilled from the fusion network, whole feature (Table 7)."""
 
-_base_ = ['ravdess_image.py']
+_base_ = [
+    '_base_/models/ravdess_image.py',
+    '_base_/classification/ravdess.py',
+    '_base_/schedules/ravdess_100e.py',
+]
 
 model = dict(
     _delete_=True,
     type='ciba_bev.Distiller',
+    teacher={{_base_.fusion_network}},
     student={{_base_.model}},
     student_inputs=['image'],
-    student_tap=dict(module='network.feature'),
-    teacher=dict(
-        config='configs/ravdess_fusion.py',
-        checkpoint='work_dirs/ravdess_fusion/best.pth',
-        inputs=['image', 'audio'],
-        tap=dict(module='network.feature'),
-    ),
+    student_tap=_base_.image_network.tap,
     loss=dict(type='ciba_bev.MSELoss'),
     loss_weight=1.0,
 )
-train_dataloader = dict(dataset=dict(inputs={{_base_.both}}))
+# In training the teacher's input is loaded too.
+val_dataloader = dict(dataset=dict(inputs=['image']))
+test_dataloader = dict(dataset=dict(inputs=['image']))

@@ -1,20 +1,21 @@
-"""RAVDESS: the whole audio feature drawn to the image feature by MSE (Table 7)."""
+"""MSE: RAVDESS audio network distilled from the image network, whole feature (Table 7)."""
 
-_base_ = ['ravdess_audio.py']
+_base_ = [
+    '_base_/models/ravdess_audio.py',
+    '_base_/classification/ravdess.py',
+    '_base_/schedules/ravdess_100e.py',
+]
 
 model = dict(
     _delete_=True,
     type='ciba_bev.Distiller',
+    teacher={{_base_.image_network}},
     student={{_base_.model}},
     student_inputs=['audio'],
-    student_tap=dict(module='network.feature'),
-    teacher=dict(
-        config='configs/ravdess_image.py',
-        checkpoint='work_dirs/ravdess_image/best.pth',
-        inputs=['image'],
-        tap=dict(module='network.feature'),
-    ),
+    student_tap=_base_.audio_network.tap,
     loss=dict(type='ciba_bev.MSELoss'),
     loss_weight=1.0,
 )
-train_dataloader = dict(dataset=dict(inputs={{_base_.both}}))
+# In training the teacher's input is loaded too.
+val_dataloader = dict(dataset=dict(inputs=['audio']))
+test_dataloader = dict(dataset=dict(inputs=['audio']))

@@ -1,4 +1,4 @@
-"""Figure 9: as synthetic_mse.py, distilled with cross-entropy between softmaxed features."""
+"""Synthetic data, cross-entropy between softmaxed features: as synthetic_mse.py (Fig. 9)."""
 
 _base_ = ['synthetic_mse.py']
 

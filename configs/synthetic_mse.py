@@ -1,4 +1,4 @@
-"""Figures 3 and 8: students distilled with MSE, alone and with the task loss."""
+"""Synthetic data, MSE: students distilled alone and with the task loss (Figs. 3 and 8)."""
 
 _base_ = ['_base_/classification/synthetic.py']
 

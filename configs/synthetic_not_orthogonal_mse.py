@@ -1,4 +1,4 @@
-"""Figure 10: as synthetic_mse.py, on data that are not completely separated."""
+"""Synthetic data that are not completely separated, MSE: as synthetic_mse.py (Fig. 10)."""
 
 _base_ = ['synthetic_mse.py']
 

@@ -1,4 +1,4 @@
-"""Synthetic data without Gram-Schmidt (Appendix E.6): the linear teachers."""
+"""Synthetic data without Gram-Schmidt: the linear teachers (Fig. 10, Appendix E.6)."""
 
 _base_ = ['synthetic_teachers.py']
 

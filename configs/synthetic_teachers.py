@@ -1,4 +1,4 @@
-"""Synthetic data: the linear teachers of all repeats and all D_g."""
+"""Synthetic data: the linear teachers of all repeats and all D_g (Figs. 3, 8 and 9)."""
 
 _base_ = ['_base_/classification/synthetic.py']
 

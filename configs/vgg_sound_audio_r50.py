@@ -1,6 +1,9 @@
-"""VGG-Sound: the event from the sound alone, ResNet-50 from random weights (Tables 3 and 5)."""
+"""Audio baseline: VGG-Sound, event from the sound alone, ResNet-50 (Tables 3 and 5)."""
 
-_base_ = ['_base_/classification/vgg_sound.py']
+_base_ = [
+    '_base_/classification/vgg_sound.py',
+    '_base_/schedules/vgg_sound_50e.py',
+]
 
 model = dict(
     type='ciba_bev.Classifier',

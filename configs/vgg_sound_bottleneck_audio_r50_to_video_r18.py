@@ -1,11 +1,10 @@
-"""VGG-Sound, Algorithm 1: bottlenecks of all sizes of Fig. 12, from an audio ResNet-50 to video."""
+"""Algorithm 1: VGG-Sound, from an audio ResNet-50 to a video ResNet-18 (Fig. 12)."""
 
-_base_ = ['vgg_sound_bottleneck_audio_r18_to_video_r18.py']
+_base_ = ['_base_/classification/vgg_sound_bottleneck.py']
 
 model = dict(
-    teacher=dict(
-        config='configs/vgg_sound_audio_r50.py', checkpoint='work_dirs/vgg_sound_audio_r50/best.pth'
-    ),
+    teacher={{_base_.audio_r50}},
+    student={{_base_.video_r18}},
     bottleneck=dict(in_channels=2048),
 )
 val_evaluator = dict(

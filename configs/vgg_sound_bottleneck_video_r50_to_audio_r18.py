@@ -1,11 +1,10 @@
-"""VGG-Sound, Algorithm 1: bottlenecks of all sizes of Fig. 12, from a video ResNet-50 to audio."""
+"""Algorithm 1: VGG-Sound, from a video ResNet-50 to an audio ResNet-18 (Fig. 12)."""
 
-_base_ = ['vgg_sound_bottleneck_video_r18_to_audio_r18.py']
+_base_ = ['_base_/classification/vgg_sound_bottleneck.py']
 
 model = dict(
-    teacher=dict(
-        config='configs/vgg_sound_video_r50.py', checkpoint='work_dirs/vgg_sound_video_r50/best.pth'
-    ),
+    teacher={{_base_.video_r50}},
+    student={{_base_.audio_r18}},
     bottleneck=dict(in_channels=2048),
 )
 val_evaluator = dict(

@@ -1,4 +1,4 @@
-"""VGG-Sound, CIBA: 16 channels of the video feature follow a code of a audio ResNet-18's feature."""
+"""CIBA (H = 16): VGG-Sound video ResNet-18 distilled from an audio ResNet-18 (Table 3)."""
 
 _base_ = ['vgg_sound_mse_audio_r18_to_video_r18.py']
 

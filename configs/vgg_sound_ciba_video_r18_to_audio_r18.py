@@ -1,4 +1,4 @@
-"""VGG-Sound, CIBA: 16 channels of the audio feature follow a code of a video ResNet-18's feature."""
+"""CIBA (H = 16): VGG-Sound audio ResNet-18 distilled from a video ResNet-18 (Table 3)."""
 
 _base_ = ['vgg_sound_mse_video_r18_to_audio_r18.py']
 

@@ -1,20 +1,21 @@
-"""VGG-Sound: the whole video feature drawn to the audio feature of a ResNet-18 by MSE (Table 3)."""
+"""MSE: VGG-Sound video ResNet-18 distilled from an audio ResNet-18, whole feature (Table 3)."""
 
-_base_ = ['vgg_sound_video_r18.py']
+_base_ = [
+    '_base_/models/vgg_sound_video_r18.py',
+    '_base_/classification/vgg_sound.py',
+    '_base_/schedules/vgg_sound_50e.py',
+]
 
 model = dict(
     _delete_=True,
     type='ciba_bev.Distiller',
+    teacher={{_base_.audio_r18}},
     student={{_base_.model}},
     student_inputs=['video'],
-    student_tap=dict(module='network.feature'),
-    teacher=dict(
-        config='configs/vgg_sound_audio_r18.py',
-        checkpoint='work_dirs/vgg_sound_audio_r18/best.pth',
-        inputs=['audio'],
-        tap=dict(module='network.feature'),
-    ),
+    student_tap=_base_.video_r18.tap,
     loss=dict(type='ciba_bev.MSELoss'),
     loss_weight=1.0,
 )
-train_dataloader = dict(dataset=dict(inputs={{_base_.both}}))
+# In training the teacher's input is loaded too.
+val_dataloader = dict(dataset=dict(inputs=['video']))
+test_dataloader = dict(dataset=dict(inputs=['video']))

@@ -115,7 +115,7 @@ def test_all_classification_bottlenecks_are_kept_so():
     assert len(paths) == 13
     for path in paths:
         config = Config.fromfile(path, import_custom_modules=False)
-        hooks = [hook.type for hook in config.custom_hooks]
+        hooks = [hook.type for hook in config.default_hooks.values()]
         assert 'ciba_bev.BestBottleneckHook' in hooks
         assert 'ciba_bev.BestEpochHook' not in hooks
         # No size is preferred.

@@ -1,5 +1,6 @@
-# MM-IMDB: data, schedule and scores of all its experiments (Sec. 5.2, D.3).
-_base_ = ['./runtime.py']
+"""MM-IMDB (Sec. 5.2, D.3): data, scores, trained teachers and students."""
+
+_base_ = ['../environment.py', './hooks.py']
 
 both = ['image', 'text']
 
@@ -11,24 +12,32 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(**dataset, split='train'),
 )
-val_dataloader = dict(
-    **loader,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(**dataset, split='val'),
-)
-test_dataloader = dict(
-    **loader,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(**dataset, split='test'),
-)
+# Every sample is scored once, on any number of processes.
+score_sampler = dict(type='DefaultSampler', shuffle=False, round_up=False)
+val_dataloader = dict(**loader, sampler=score_sampler, dataset=dict(**dataset, split='val'))
+test_dataloader = dict(**loader, sampler=score_sampler, dataset=dict(**dataset, split='test'))
 val_evaluator = dict(type='ciba_bev.F1Score')
 test_evaluator = dict(type='ciba_bev.F1Score')
-
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100, val_interval=1)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01))
 default_hooks = dict(
     # The paper does not say by what it chooses the epoch; micro counts every decision alike.
     checkpoint=dict(interval=100, save_best='f1/micro', rule='greater'),
+)
+
+image_network = dict(
+    config='configs/mm_imdb_image.py',
+    checkpoint='work_dirs/mm_imdb_image/best.pth',
+    inputs=['image'],
+    tap=dict(module='network.feature'),
+)
+text_network = dict(
+    config='configs/mm_imdb_text.py',
+    checkpoint='work_dirs/mm_imdb_text/best.pth',
+    inputs=['text'],
+    tap=dict(module='network.feature'),
+)
+fusion_network = dict(
+    config='configs/mm_imdb_fusion.py',
+    checkpoint='work_dirs/mm_imdb_fusion/best.pth',
+    inputs=['image', 'text'],
+    tap=dict(module='network.feature'),
 )

@@ -1,5 +1,6 @@
-# RAVDESS: data, schedule and scores of all its experiments (Sec. 5.1, D.2).
-_base_ = ['./runtime.py']
+"""RAVDESS (Sec. 5.1, D.2): data, scores, trained teachers and students."""
+
+_base_ = ['../environment.py', './hooks.py']
 
 data_root = 'data/ravdess/'
 both = ['audio', 'image']
@@ -15,37 +16,48 @@ dataset = dict(
     image_size=[256, 512],
     resize_images=False,
 )
+loader = dict(batch_size=64, num_workers=2, collate_fn=dict(type='default_collate'))
 train_dataloader = dict(
-    batch_size=64,
-    num_workers=2,
+    **loader,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(csv_file='data_file/spa_dl.csv', **dataset),
 )
+# Every sample is scored once, on any number of processes.
+score_sampler = dict(type='DefaultSampler', shuffle=False, round_up=False)
 val_dataloader = dict(
-    batch_size=64,
-    num_workers=2,
+    **loader,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+    sampler=score_sampler,
     dataset=dict(csv_file='data_file/spa_val.csv', **dataset),
 )
 test_dataloader = dict(
-    batch_size=64,
-    num_workers=2,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+    **loader,
+    sampler=score_sampler,
     dataset=dict(csv_file='data_file/spa_test.csv', **dataset),
 )
 val_evaluator = dict(type='ciba_bev.Accuracy')
 test_evaluator = dict(type='ciba_bev.Accuracy')
-
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100, val_interval=1)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(save_best='accuracy/top1', rule='greater'),
+)
+
+image_network = dict(
+    config='configs/ravdess_image.py',
+    checkpoint='work_dirs/ravdess_image/best.pth',
+    inputs=['image'],
+    tap=dict(module='network.feature'),
+)
+audio_network = dict(
+    config='configs/ravdess_audio.py',
+    checkpoint='work_dirs/ravdess_audio/best.pth',
+    inputs=['audio'],
+    tap=dict(module='network.feature'),
+)
+fusion_network = dict(
+    config='configs/ravdess_fusion.py',
+    checkpoint='work_dirs/ravdess_fusion/best.pth',
+    inputs=['image', 'audio'],
+    tap=dict(module='network.feature'),
 )

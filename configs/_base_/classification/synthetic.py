@@ -1,5 +1,8 @@
-# The synthetic experiments (Sec. 3.5, D.1): every repeat and every D_g in one batch.
-_base_ = ['./runtime.py']
+"""Synthetic data (Sec. 3.5, D.1): every repeat and every D_g in one batch."""
+
+_base_ = ['../environment.py']
+
+default_scope = 'mmengine'
 
 general_dims = [10, 20, 30, 40]
 repeats = 10
@@ -23,7 +26,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=1,
     num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     collate_fn=dict(type='ciba_bev.as_it_is'),
     dataset=dict(data, draw=1),
 )
@@ -39,9 +42,11 @@ test_cfg = dict(type='TestLoop')
 # Rows have mean square one, so the squared distance has unit curvature: 0.9^1000 is nothing.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
 default_hooks = dict(
-    logger=dict(interval=10),
-    checkpoint=dict(by_epoch=False, interval=max_iters),
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=10),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=max_iters, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
 )
 # Losses are shown as they are at a step.
 log_processor = dict(by_epoch=False, window_size=1)
-custom_hooks = []

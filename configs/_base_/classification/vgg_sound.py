@@ -1,5 +1,6 @@
-# VGG-Sound, 100 classes: data, schedule and scores of all its experiments (Sec. 5.4, D.5).
-_base_ = ['./runtime.py']
+"""VGG-Sound, 100 classes (Sec. 5.4, D.5): data, scores, trained teachers and students."""
+
+_base_ = ['../environment.py', './hooks.py']
 
 data_root = 'data/vgg_sound/'
 both = ['audio', 'video']
@@ -12,37 +13,56 @@ dataset = dict(
     audio_size=[513, 313],
     frame_size=[256, 256],
 )
+loader = dict(batch_size=32, num_workers=8, collate_fn=dict(type='default_collate'))
 train_dataloader = dict(
-    batch_size=32,
-    num_workers=8,
+    **loader,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(csv_file='train.csv', **dataset),
 )
+# Every sample is scored once, on any number of processes.
+score_sampler = dict(type='DefaultSampler', shuffle=False, round_up=False)
 val_dataloader = dict(
-    batch_size=32,
-    num_workers=8,
+    **loader,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+    sampler=score_sampler,
     dataset=dict(csv_file='val.csv', **dataset),
 )
 test_dataloader = dict(
-    batch_size=32,
-    num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+    **loader,
+    sampler=score_sampler,
     dataset=dict(csv_file='test.csv', **dataset),
 )
 val_evaluator = dict(type='ciba_bev.Accuracy')
 test_evaluator = dict(type='ciba_bev.Accuracy')
-
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50, val_interval=1)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=5e-5))
 default_hooks = dict(
     logger=dict(interval=50),
     checkpoint=dict(save_best='accuracy/top1', rule='greater'),
 )
+
+audio_r18 = dict(
+    config='configs/vgg_sound_audio_r18.py',
+    checkpoint='work_dirs/vgg_sound_audio_r18/best.pth',
+    inputs=['audio'],
+    tap=dict(module='network.feature'),
+)
+audio_r50 = dict(
+    config='configs/vgg_sound_audio_r50.py',
+    checkpoint='work_dirs/vgg_sound_audio_r50/best.pth',
+    inputs=['audio'],
+    tap=dict(module='network.feature'),
+)
+video_r18 = dict(
+    config='configs/vgg_sound_video_r18.py',
+    checkpoint='work_dirs/vgg_sound_video_r18/best.pth',
+    inputs=['video'],
+    tap=dict(module='network.feature'),
+)
+video_r50 = dict(
+    config='configs/vgg_sound_video_r50.py',
+    checkpoint='work_dirs/vgg_sound_video_r50/best.pth',
+    inputs=['video'],
+    tap=dict(module='network.feature'),
+)
+# What a student of width 512 is compared with where the whole feature is distilled.
+narrowed = dict(module='network.narrowed')

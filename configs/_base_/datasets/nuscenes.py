@@ -1,4 +1,7 @@
-"""nuScenes as every detector here sees it: classes, range, scoring, and how sensors are loaded."""
+"""nuScenes: classes, range, scoring, and the pipelines of cameras and of both sensors.
+
+Data loaders are those of a single-frame camera student.
+"""
 
 dataset_type = 'ciba_bev.NuScenesFrameDataset'
 data_root = 'data/nuscenes/'
@@ -55,14 +58,81 @@ distort_images = dict(
     collected_keys=[],
     transforms=[dict(type='PhotoMetricDistortion3D')],
 )
+# Intrinsics are scaled with the images. "transforms" gives the scale.
+resize_images = dict(type='MultiViewWrapper', collected_keys=['scale_factor', 'img_shape'])
 load_boxes = dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True)
 
+input_modality = dict(use_lidar=False, use_camera=True)
+both_sensors = dict(use_lidar=True, use_camera=True)
+pack_meta_keys = (
+    'sample_idx',
+    'token',
+    'scene_token',
+    'prev',
+    'box_type_3d',
+    'box_mode_3d',
+    'ori_shape',
+    'img_shape',
+    'pad_shape',
+    'scale_factor',
+    'cam2img',
+    'lidar2cam',
+    'ego2global',
+    'can_bus',
+)
+
+# Cameras. Padding to a multiple of 32 and normalization are the data preprocessor's.
+load_train_images = [load_float_images, distort_images]
+camera_targets = [
+    load_boxes,
+    dict(type='ObjectRangeFilter', point_cloud_range=point_cloud_range),
+    dict(type='ObjectNameFilter', classes=class_names),
+    dict(
+        type='Pack3DDetInputs',
+        keys=['img', 'gt_bboxes_3d', 'gt_labels_3d'],
+        meta_keys=pack_meta_keys,
+    ),
+]
+pack_images = dict(type='Pack3DDetInputs', keys=['img'], meta_keys=pack_meta_keys)
+train_pipeline = [*load_train_images, *camera_targets]
+test_pipeline = [load_images, pack_images]
+
+# Distillation: ten LiDAR sweeps and six cameras. LiDAR points and boxes are not rotated, scaled or
+# flipped, because the images are not.
+load_train_points = [load_points, load_sweeps]
+lidar_camera_targets = [
+    load_boxes,
+    dict(type='PointsRangeFilter', point_cloud_range=point_cloud_range),
+    dict(type='ObjectRangeFilter', point_cloud_range=point_cloud_range),
+    dict(type='ObjectNameFilter', classes=class_names),
+    dict(type='PointShuffle'),
+    dict(
+        type='Pack3DDetInputs',
+        keys=['points', 'img', 'gt_bboxes_3d', 'gt_labels_3d'],
+        meta_keys=pack_meta_keys,
+    ),
+]
+lidar_camera_pipeline = [*load_train_points, *load_train_images, *lidar_camera_targets]
+
+# Algorithm 1: the same without augmentation. Both models are frozen and give the features that they
+# give in use.
+load_latest_points = [load_points, load_latest_sweeps]
+pack_features = [
+    dict(type='PointsRangeFilter', point_cloud_range=point_cloud_range),
+    dict(type='Pack3DDetInputs', keys=['points', 'img'], meta_keys=pack_meta_keys),
+]
+feature_pipeline = [*load_latest_points, load_images, *pack_features]
+
+# For students with history, in place of single frames.
+train_sequences = dict(type='ciba_bev.NuScenesSequenceDataset', queue_length=4)
+test_sequences = dict(type='ciba_bev.NuScenesSequenceDataset')
 frames = dict(
     type=dataset_type,
     data_root=data_root,
     metainfo=metainfo,
     data_prefix=data_prefix,
     box_type_3d='LiDAR',
+    modality=input_modality,
     backend_args=backend_args,
 )
 train_dataloader = dict(
@@ -71,7 +141,11 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        **frames, ann_file='nuscenes_infos_train.pkl', use_valid_flag=True, test_mode=False
+        **frames,
+        ann_file='nuscenes_infos_train.pkl',
+        pipeline=train_pipeline,
+        use_valid_flag=True,
+        test_mode=False,
     ),
 )
 val_dataloader = dict(
@@ -82,7 +156,9 @@ val_dataloader = dict(
     # Every frame once, and scenes whole: scores are the same on any number of processes, also of
     # students that carry their BEV map from frame to frame.
     sampler=dict(type='ciba_bev.SceneSequenceSampler'),
-    dataset=dict(**frames, ann_file='nuscenes_infos_val.pkl', test_mode=True),
+    dataset=dict(
+        **frames, ann_file='nuscenes_infos_val.pkl', pipeline=test_pipeline, test_mode=True
+    ),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
@@ -90,6 +166,7 @@ val_evaluator = dict(
     data_root=data_root,
     ann_file=data_root + 'nuscenes_infos_val.pkl',
     metric='bbox',
+    modality=input_modality,
     backend_args=backend_args,
 )
 test_evaluator = val_evaluator

@@ -1,7 +1,7 @@
 """nuScenes, six cameras, in sequences of four frames. For a student with history."""
 
-_base_ = ['./nuscenes_camera.py']
+_base_ = ['./nuscenes.py']
 
-train_dataloader = dict(dataset=dict(type='ciba_bev.NuScenesSequenceDataset', queue_length=4))
-val_dataloader = dict(dataset=dict(type='ciba_bev.NuScenesSequenceDataset'))
+train_dataloader = dict(dataset={{_base_.train_sequences}})
+val_dataloader = dict(dataset={{_base_.test_sequences}})
 test_dataloader = val_dataloader

@@ -20,8 +20,9 @@ class LossAveragingHook(Hook):
     processes logs what one process with the same total batch would.
     """
 
-    # Before the hook that writes the losses to the message hub.
-    priority = 'HIGHEST'
+    # After FiniteLossHook (0), which looks at each process's own losses, and before RuntimeInfoHook
+    # (10), which writes them to the message hub; wherever in the config the hooks are.
+    priority = 5
 
     def after_train_iter(
         self,

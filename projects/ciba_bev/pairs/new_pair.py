@@ -455,10 +455,17 @@ def _distillation_config(
     imports += [_PACKAGE] if _PACKAGE not in imports else []
     wanted['custom_imports'] = dict(imports=imports, allow_failed_imports=False)
     hooks = list(wanted.get('custom_hooks') or [])
-    present = [str(hook['type']).rsplit('.', 1)[-1] for hook in hooks]
-    hooks += [dict(type=f'ciba_bev.{hook}') for hook in _OWN_HOOKS if hook not in present]
-    wanted['custom_hooks'] = hooks
+    wanted['custom_hooks'] = hooks + _missing_hooks(wanted, _OWN_HOOKS, hooks)
     return wanted
+
+
+def _missing_hooks(
+    config: dict[str, Any], names: Sequence[str], custom_hooks: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Those of the package's hooks that a config has neither by default nor among others."""
+    hooks = [*(config.get('default_hooks') or {}).values(), *custom_hooks]
+    present = {str(hook['type']).rsplit('.', 1)[-1] for hook in hooks if hook and 'type' in hook}
+    return [dict(type=f'ciba_bev.{name}') for name in names if name not in present]
 
 
 def _bottleneck_config(
@@ -517,9 +524,8 @@ def _bottleneck_config(
     wanted['train_cfg'] = dict(
         type='EpochBasedTrainLoop', max_epochs=BOTTLENECK_EPOCHS, val_interval=1
     )
-    wanted['custom_hooks'] = [
-        dict(type=f'ciba_bev.{hook}') for hook in ('LossAveragingHook', 'DistillationRecordHook')
-    ]
+    # None of the distillation's: no student is trained.
+    wanted['custom_hooks'] = _missing_hooks(wanted, _OWN_HOOKS[:2])
     return wanted
 
 

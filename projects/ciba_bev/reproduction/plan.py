@@ -213,9 +213,9 @@ class Plan:
 
 
 def _chooses_best(cfg: Config) -> bool:
-    hooks = cfg.get('custom_hooks') or []
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     keepers = ('ciba_bev.BestEpochHook', 'ciba_bev.BestBottleneckHook')
-    return any(hook.type in keepers for hook in hooks)
+    return any(hook.type in keepers for hook in hooks if hook)
 
 
 def _has(cfg: Config, key: str) -> bool:

@@ -1,0 +1,12 @@
+# VGG-Sound, audio ResNet-18.
+model = dict(
+    type='ciba_bev.Classifier',
+    network=dict(
+        type='ciba_bev.VGGSoundNetwork',
+        modality='audio',
+        depth=18,
+        feature_size=512,
+        classes=100,
+    ),
+    inputs=['audio'],
+)
