@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import Any, Iterator
 
 import torch
 from mmengine.config import Config
@@ -13,15 +14,47 @@ from mmengine.registry import DATASETS, TRANSFORMS, Registry, init_default_scope
 from mmengine.runner import Runner
 
 from ..errors import CibaError
-
-if TYPE_CHECKING:
-    from .new_pair import Side
+from .tap_finder import TapCandidate, TapFinder
 
 _STAGES = ('val', 'test', 'train')
 # What the names of transforms that load an input contain.
 _LOADERS = {'points': 'Points', 'img': 'Image'}
 _MODALITIES = {'points': 'use_lidar', 'img': 'use_camera'}
 _MADE_UP_POINTS = 20000
+
+
+@dataclass
+class PairModel:
+    """One of the two models of a pair.
+
+    Attributes:
+        role: ``'teacher'`` or ``'student'``.
+        config: Its config file.
+        checkpoint: Where its trained weights are or will be.
+        cfg: Its config, with what the command line overrides.
+        batch: One batch of its data, as the data loader gives it.
+        finder: Has run the model on that batch.
+        candidates: Taps that could serve, best first.
+        extent: (x_min, y_min, x_max, y_max) of its maps in metres, None if the config has no range.
+        extent_field: Where in the config that was found.
+        data_are_real: Whether the batch is of its data set, and not made up.
+    """
+
+    role: str
+    config: str
+    checkpoint: str
+    cfg: Config
+    batch: dict
+    finder: TapFinder
+    candidates: list[TapCandidate]
+    extent: list[float] | None
+    extent_field: str
+    data_are_real: bool
+
+    @property
+    def inputs(self) -> list[str]:
+        """Keys of the inputs that its data set gives it."""
+        return list(self.batch['inputs'])
 
 
 def first_batch(cfg: Config, role: str, config: str) -> tuple[dict, bool]:
@@ -122,7 +155,7 @@ def find_dataset(loader: dict) -> dict | None:
     return next((part for part in _dicts_with(loader, 'pipeline')), None)
 
 
-def require_same_form(teacher: Side, student: Side) -> None:
+def require_same_form(teacher: PairModel, student: PairModel) -> None:
     """Check that an input both models read has the same form for both.
 
     The two are given the same batch. Points, for instance, may be loaded with another number of
@@ -152,7 +185,7 @@ def require_same_form(teacher: Side, student: Side) -> None:
             )
 
 
-def add_inputs(loader: dict[str, Any], student: Side, teacher: Side) -> None:
+def add_inputs(loader: dict[str, Any], student: PairModel, teacher: PairModel) -> None:
     """Have the student's data set load what the teacher reads, too.
 
     What loads the teacher's inputs in its own tests is put before the student's pipeline, so that

@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -26,7 +25,7 @@ from ..errors import CibaError, exit_with_message
 from ..files import make_folder, require_not_read, write_file
 from ..shell import shell_command
 from .config_writing import Source, differences, write_fields
-from .data import add_inputs, first_batch, read_features_only, require_same_form
+from .data import PairModel, add_inputs, first_batch, read_features_only, require_same_form
 from .tap_finder import TapCandidate, TapFinder, cell_size, closest_cell_size, query_counts
 
 BOTTLENECK_SIZES = (2, 4, 8, 16, 32, 64, 128)
@@ -38,40 +37,6 @@ LISTED_TAPS = 10
 _PACKAGE = __package__.rsplit('.', 1)[0]
 _RANGE_FIELDS = ('point_cloud_range', 'pc_range')
 _OWN_HOOKS = ('LossAveragingHook', 'DistillationRecordHook', 'SpectrumHook')
-
-
-@dataclass
-class Side:
-    """One of the two models of a pair.
-
-    Attributes:
-        role: ``'teacher'`` or ``'student'``.
-        config: Its config file.
-        checkpoint: Where its trained weights are or will be.
-        cfg: Its config, with what the command line overrides.
-        batch: One batch of its data, as the data loader gives it.
-        finder: Has run the model on that batch.
-        candidates: Taps that could serve, best first.
-        extent: (x_min, y_min, x_max, y_max) of its maps in metres, None if the config has no range.
-        extent_field: Where in the config that was found.
-        data_are_real: Whether the batch is of its data set, and not made up.
-    """
-
-    role: str
-    config: str
-    checkpoint: str
-    cfg: Config
-    batch: dict
-    finder: TapFinder
-    candidates: list[TapCandidate]
-    extent: list[float] | None
-    extent_field: str
-    data_are_real: bool
-
-    @property
-    def inputs(self) -> list[str]:
-        """Keys of the inputs that its data set gives it."""
-        return list(self.batch['inputs'])
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -120,7 +85,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def examine(
     role: str, config: str, checkpoint: str | None, options: dict[str, Any] | None = None
-) -> Side:
+) -> PairModel:
     """Build a config's model and run it on one batch of the config's data.
 
     Args:
@@ -152,7 +117,7 @@ def examine(
     candidates = finder.run(preprocessed)
     if checkpoint is None:
         checkpoint = expected_checkpoint(cfg, config)
-    return Side(role, config, checkpoint, cfg, batch, finder, candidates, extent, field, real)
+    return PairModel(role, config, checkpoint, cfg, batch, finder, candidates, extent, field, real)
 
 
 def read_config(config: str, role: str, options: dict[str, Any] | None = None) -> Config:
@@ -242,7 +207,7 @@ def expected_checkpoint(cfg: Config, config: str) -> str:
 
 
 def choose_taps(
-    teacher: Side, student: Side, teacher_tap: str | None, student_tap: str | None
+    teacher: PairModel, student: PairModel, teacher_tap: str | None, student_tap: str | None
 ) -> tuple[TapCandidate, TapCandidate]:
     """Decide where the two models are tapped.
 
@@ -286,7 +251,7 @@ def choose_taps(
 
 
 def _require_known_ground(
-    teacher: Side, teacher_tap: TapCandidate, student: Side, student_tap: TapCandidate
+    teacher: PairModel, teacher_tap: TapCandidate, student: PairModel, student_tap: TapCandidate
 ) -> None:
     """Refuse to compare a map on the ground with one that may be of something else, an image."""
     if not (teacher_tap.grid and student_tap.grid):
@@ -303,7 +268,7 @@ def _require_known_ground(
 
 
 def _require_alignment(
-    teacher: Side, teacher_tap: TapCandidate, student: Side, student_tap: TapCandidate
+    teacher: PairModel, teacher_tap: TapCandidate, student: PairModel, student_tap: TapCandidate
 ) -> None:
     """Let the alignment itself say whether the two taps can be lined up."""
     maps, taps = [], []
@@ -313,7 +278,7 @@ def _require_alignment(
     align_to_student(*maps, *taps)
 
 
-def show_candidates(side: Side, chosen: TapCandidate | None, console: Console) -> None:
+def show_candidates(side: PairModel, chosen: TapCandidate | None, console: Console) -> None:
     """Print the taps of one model that could serve.
 
     Args:
@@ -369,8 +334,8 @@ def _metres(extent: Sequence[float]) -> str:
 def make_configs(
     name: str,
     out: Path,
-    teacher: Side,
-    student: Side,
+    teacher: PairModel,
+    student: PairModel,
     teacher_tap: TapCandidate,
     student_tap: TapCandidate,
 ) -> dict[str, str]:
@@ -425,8 +390,8 @@ def make_configs(
 def _distillation_config(
     names: dict[str, str],
     out: Path,
-    teacher: Side,
-    student: Side,
+    teacher: PairModel,
+    student: PairModel,
     teacher_tap: TapCandidate,
     student_tap: TapCandidate,
 ) -> dict[str, Any]:
@@ -470,8 +435,8 @@ def _missing_hooks(
 
 def _bottleneck_config(
     distillation: dict[str, Any],
-    student: Side,
-    teacher: Side,
+    student: PairModel,
+    teacher: PairModel,
     teacher_tap: TapCandidate,
     student_tap: TapCandidate,
 ) -> dict[str, Any]:
@@ -607,7 +572,11 @@ def create_pair(args: argparse.Namespace, console: Console) -> list[Path]:
     return files
 
 
-def _show_commands(files: list[Path], teacher: Side, student: Side, console: Console) -> None:
+def _show_commands(
+    files: list[Path], teacher: PairModel, student: PairModel, console: Console
+) -> None:
+    files: list[Path], teacher: PairModel, student: PairModel, console: Console
+) -> None:
     ciba, bottleneck = files[:2]
     steps = [
         (f'the {side.role}, whose weights are not at {side.checkpoint}', 'train', side.config)
