@@ -80,6 +80,19 @@ def test_what_is_printed_and_written(workplace):
     assert f'test.py {config_of(STUDENT)} work_dirs/ciba_pair_h4/epoch_1.pth' in text
 
 
+@pytest.mark.parametrize('student', [STUDENT, 'bevformer'])
+def test_every_hook_is_given_once(workplace, student):
+    """Those that a student has by default are not added; one of another project has none."""
+    (ciba, bottleneck, *_), _ = new_pair(config_of(TEACHER), config_of(student))
+    shared = ['DistillationRecordHook', 'LossAveragingHook']
+    for file, expected in ((ciba, [*shared, 'SpectrumHook']), (bottleneck, shared)):
+        cfg = Config.fromfile(str(file))
+        hooks = [*cfg.default_hooks.values(), *(cfg.get('custom_hooks') or [])]
+        names = [hook.type.replace('ciba_bev.', '') for hook in hooks]
+        ours = {'DistillationRecordHook', 'LossAveragingHook', 'SpectrumHook'}
+        assert sorted(name for name in names if name in ours) == expected
+
+
 def test_the_written_configs_train(workplace):
     weights = []
     for name in (TEACHER, STUDENT):
