@@ -575,8 +575,6 @@ def create_pair(args: argparse.Namespace, console: Console) -> list[Path]:
 def _show_commands(
     files: list[Path], teacher: PairModel, student: PairModel, console: Console
 ) -> None:
-    files: list[Path], teacher: PairModel, student: PairModel, console: Console
-) -> None:
     ciba, bottleneck = files[:2]
     steps = [
         (f'the {side.role}, whose weights are not at {side.checkpoint}', 'train', side.config)
