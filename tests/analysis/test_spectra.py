@@ -202,9 +202,9 @@ def test_what_does_not_fit_is_refused():
         covariance.merge(accumulate([torch.ones(2, 4)]))
     with pytest.raises(CibaError, match=r'shape \(5,\)'):
         covariance.update(torch.ones(5))
-    with pytest.raises(CibaError, match='no features were taken in'):
+    with pytest.raises(CibaError, match='no features were accumulated'):
         FeatureCovariance().singular_values()
-    with pytest.raises(CibaError, match='no features were taken in'):
+    with pytest.raises(CibaError, match='no features were accumulated'):
         log_singular_values(torch.empty(0, 3))
     with pytest.raises(CibaError, match='do not pass their logarithms'):
         effective_rank(np.array([1.0, -2.0]))

@@ -202,7 +202,7 @@ def test_a_copy_of_weights_goes_back_in(make_distiller):
     ('options', 'message'),
     [
         (dict(target='median'), 'target'),
-        (dict(student_tap=dict(module='haed')), 'Near names: head'),
+        (dict(student_tap=dict(module='haed')), 'Similar names: head'),
         (dict(bottleneck=dict(checkpoint='x', size=4)), 'needs checkpoint, config and size'),
     ],
 )

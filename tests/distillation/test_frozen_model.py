@@ -127,7 +127,7 @@ def test_a_distilled_student_is_no_undistilled_one(pair, tmp_path):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(tap=dict(module='nek')), 'Near names: neck'),
+        (dict(tap=dict(module='nek')), 'Similar names: neck'),
         (dict(precision='int8'), 'precision'),
         (dict(config='configs/nowhere.py'), 'there is no config'),
     ],

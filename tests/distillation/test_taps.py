@@ -102,11 +102,11 @@ def test_no_hook_stays_behind():
 @pytest.mark.parametrize(
     ('tap', 'message'),
     [
-        (FeatureTap('pyramd'), 'Near names: pyramid'),
+        (FeatureTap('pyramd'), 'Similar names: pyramid'),
         (FeatureTap('nothing.like.it'), 'body, pyramid, head'),
     ],
 )
-def test_unknown_submodule_lists_near_names(tap, message):
+def test_unknown_submodule_lists_similar_names(tap, message):
     with pytest.raises(CibaError, match=message):
         tap.attach(Model())
 
