@@ -18,7 +18,7 @@ from ciba_bev.distillation.bottlenecks import (
     VariationalBottleneck,
     VectorQuantizedBottleneck,
 )
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import ConfigError
 from ciba_bev.registry import MODELS
 
 BOTTLENECKS = [VariationalBottleneck, SelfAttentionBottleneck, VectorQuantizedBottleneck]
@@ -179,7 +179,7 @@ def test_kernel_size_3_is_two_padded_convolutions(kind):
     torch.testing.assert_close(bottleneck.decode(code), expected)
     assert bottleneck.encode(random(2, 6, 3, 5)).shape == (2, 4, 3, 5)
     for shape in ((2, 6), (2, 6, 4), (2, 6, 4, 4, 4)):
-        with pytest.raises(CibaError, match='kernel_size=1'):
+        with pytest.raises(ConfigError, match='kernel_size=1'):
             bottleneck.encode(random(*shape))
 
 
@@ -261,7 +261,7 @@ def test_a_single_token_is_refused():
     """It would attend to itself, whatever queries and keys say."""
     bottleneck = build(SelfAttentionBottleneck, channel_groups=1)
     for teacher in (random(3, 6), random(3, 6, 1, 1)):
-        with pytest.raises(CibaError, match=r'single token.*channel_groups to 2 or more.*size 4'):
+        with pytest.raises(ConfigError, match=r'single token.*channel_groups to 2 or more.*size 4'):
             bottleneck.encode(teacher)
     assert bottleneck.encode(random(3, 6, 1, 2)).shape == (3, 4, 1, 2)
 
@@ -454,7 +454,7 @@ def test_quantization_losses_and_gradients():
 
 @pytest.mark.parametrize('kind', [SelfAttentionBottleneck, VectorQuantizedBottleneck])
 def test_only_a_distribution_can_be_sampled(kind):
-    with pytest.raises(CibaError, match="target='mean'"):
+    with pytest.raises(ConfigError, match="target='mean'"):
         build(kind).encode(random(2, 6), sample=True)
 
 
@@ -477,35 +477,35 @@ def test_training_recovers_what_two_modalities_share(kind):
 @pytest.mark.parametrize('kind', BOTTLENECKS)
 def test_bad_sizes_are_named(kind):
     for sizes in ((8, 9, 16), (16, 9, 8), (8, 0, 8)):
-        with pytest.raises(CibaError, match='from 1 to 8'):
+        with pytest.raises(ConfigError, match='from 1 to 8'):
             kind(*sizes)
-    with pytest.raises(CibaError, match='kernel_size'):
+    with pytest.raises(ConfigError, match='kernel_size'):
         kind(8, 4, 8, kernel_size=2)
-    with pytest.raises(CibaError, match='reduction'):
+    with pytest.raises(ConfigError, match='reduction'):
         kind(8, 4, 8, reduction='none')
     bottleneck = kind(6, 4, 5)
     teacher, student = random(2, 6, 3, 3), random(2, 5, 3, 3)
     for method in (bottleneck, bottleneck.evaluate):
-        with pytest.raises(CibaError, match=r"teacher's feature is \(2, 5, 3, 3\).* 6 channels"):
+        with pytest.raises(ConfigError, match=r"teacher's feature is \(2, 5, 3, 3\).* 6 channels"):
             method(student, student)
-        with pytest.raises(CibaError, match=r"student's feature is \(2, 6, 3, 3\).* 5 channels"):
+        with pytest.raises(ConfigError, match=r"student's feature is \(2, 6, 3, 3\).* 5 channels"):
             method(teacher, teacher)
-        with pytest.raises(CibaError, match=r'\(2, 6, 3, 3\) and .* \(1, 5, 3, 3\)'):
+        with pytest.raises(ConfigError, match=r'\(2, 6, 3, 3\) and .* \(1, 5, 3, 3\)'):
             method(teacher, student[:1])
-        with pytest.raises(CibaError, match=r'\(2, 6, 3, 3\) and .* \(2, 5, 3, 2\)'):
+        with pytest.raises(ConfigError, match=r'\(2, 6, 3, 3\) and .* \(2, 5, 3, 2\)'):
             method(teacher, student[..., :2])
-    with pytest.raises(CibaError, match='code is'):
+    with pytest.raises(ConfigError, match='code is'):
         bottleneck.decode(teacher)
-    with pytest.raises(CibaError, match='6 channels'):
+    with pytest.raises(ConfigError, match='6 channels'):
         bottleneck.encode(student)
 
 
 def test_other_values_are_checked_and_configs_build():
-    with pytest.raises(CibaError, match='divisors'):
+    with pytest.raises(ConfigError, match='divisors'):
         SelfAttentionBottleneck(8, 4, 8, channel_groups=3)
-    with pytest.raises(CibaError, match='at least 1'):
+    with pytest.raises(ConfigError, match='at least 1'):
         SelfAttentionBottleneck(8, 4, 8, num_heads=0)
-    with pytest.raises(CibaError, match='codebook_size'):
+    with pytest.raises(ConfigError, match='codebook_size'):
         VectorQuantizedBottleneck(8, 4, 8, codebook_size=0)
     config = dict(in_channels=8, bottleneck_size=4, out_channels=8)
     for kind in BOTTLENECKS:
