@@ -24,11 +24,14 @@ class CibaError(RuntimeError):
 
 
 class ConfigError(CibaError, ValueError):
-    """An argument or a config field has a value that is not allowed."""
+    """A wrong argument or config field.
+
+    A :class:`CibaError` for command-line tools, and a ``ValueError`` for callers of the library.
+    """
 
 
 class SharedError(CibaError):
-    """An error that every process of a run raises at once, so that one of them tells it."""
+    """An error that every process of a run raises at once, so that one of them reports it."""
 
 
 def message_of(error: BaseException) -> str:
@@ -36,6 +39,9 @@ def message_of(error: BaseException) -> str:
 
     Args:
         error: Any exception.
+
+    Returns:
+        The message, without trailing white space.
     """
     message = str(error)
     handed_over = _FROM_WORKER.match(message)
@@ -81,7 +87,7 @@ def exit_with_message(command: Callable[[], None], show_traceback: bool = False)
 
 
 def _hand_over(error: CibaError) -> None:
-    """Leave an error for the launcher, which tells it when everything else has been said."""
+    """Leave an error for the launcher, which reports it after all other output."""
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
     get_error_handler().record_exception(error)
@@ -96,7 +102,7 @@ def launched_rank() -> int:
 
 
 def _is_everybodys(error: CibaError) -> bool:
-    """Whether other processes meet the same error: no process has begun its own part yet."""
+    """Return whether other processes meet the same error: none has begun its own part yet."""
     import torch.distributed
 
     return isinstance(error, SharedError) or not torch.distributed.is_initialized()
@@ -112,7 +118,7 @@ def _leave() -> None:
     import torch.distributed
 
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-        # An ordinary exit takes leave of the group and of the device, which may never answer.
+        # An ordinary exit waits for the process group and the device, which may never answer.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

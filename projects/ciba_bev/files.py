@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes: a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
-from .errors import CibaError
+from .errors import CibaError, ConfigError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # How `torch.save` and h5py say that they could not write, in a RuntimeError.
@@ -22,8 +22,8 @@ _LIBRARY_WRITER = re.compile(
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path that takes the place of a file once it is written.
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path that replaces a file once it is written.
 
     The temporary file lies in the same folder, is named after this process, and is removed if
     anything goes wrong, so that a reader sees the old file or the new one and nothing else.
@@ -55,16 +55,16 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _is_about(error: OSError, partial: Path) -> bool:
-    """Whether an error concerns the file that is written, not one that is read meanwhile."""
+    """Return whether an error concerns the file being written, not one being read meanwhile."""
     return error.filename is None or Path(error.filename) in (partial, *partial.parents)
 
 
 @contextmanager
-def full_disk_explained(folder: str | os.PathLike) -> Iterator[None]:
+def full_disk_explained(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what a full or read-only disk raises within the context into one sentence.
 
     Args:
-        folder: Where files are written whose paths the error does not tell.
+        folder: Where files are written whose paths the error does not name.
 
     Raises:
         CibaError: A disk is full or read-only; names the path.
@@ -74,11 +74,11 @@ def full_disk_explained(folder: str | os.PathLike) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        place = error.filename or f'{folder} (or {tempfile.gettempdir()}, for temporary files)'
-        raise unwritable(place, error) from error
+        location = error.filename or f'{folder} (or {tempfile.gettempdir()}, for temporary files)'
+        raise unwritable(location, error) from error
 
 
-def write_file(path: str | os.PathLike, content: str | bytes) -> None:
+def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a file that is never seen half written.
 
     Args:
@@ -94,15 +94,14 @@ def write_file(path: str | os.PathLike, content: str | bytes) -> None:
 
 
 @contextmanager
-def scratch_folder(parent: str | os.PathLike, prefix: str) -> Iterator[Path]:
+def scratch_folder(parent: str | os.PathLike[str], prefix: str) -> Iterator[Path]:
     """Make a folder for intermediate files, and remove it at the end.
 
-    Those of earlier processes that were killed are removed too; a lock tells them from those that
-    are in use.
+    Folders left by killed processes are removed too; a lock distinguishes them from those in use.
 
     Args:
         parent: Where it is made, on the disk that the results go to.
-        prefix: Start of its name, which nothing else there has.
+        prefix: Start of its name; no other file there may have it.
 
     Yields:
         The folder.
@@ -130,7 +129,7 @@ def scratch_folder(parent: str | os.PathLike, prefix: str) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which the system takes from a process that is killed."""
+    """Hold a folder's lock, which the system releases when the process is killed."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,8 +138,8 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def remove_partials(folder: str | os.PathLike) -> None:
-    """Remove what killed processes have left of the files they were writing.
+def remove_partials(folder: str | os.PathLike[str]) -> None:
+    """Remove partial files that killed processes left behind.
 
     Args:
         folder: A folder that no other process is writing to.
@@ -149,8 +148,8 @@ def remove_partials(folder: str | os.PathLike) -> None:
         partial.unlink(missing_ok=True)
 
 
-def make_folder(path: str | os.PathLike) -> None:
-    """Make a folder and the folders above it, those that are missing.
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder and its missing parents.
 
     Args:
         path: The folder.
@@ -164,8 +163,8 @@ def make_folder(path: str | os.PathLike) -> None:
         raise unwritable(path, error) from error
 
 
-def require_writable(path: str | os.PathLike) -> None:
-    """Refuse a file that cannot be written, before the work whose result it takes.
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise an error if a file cannot be written, before the work that produces it.
 
     Args:
         path: The file. Nothing is made or changed.
@@ -183,16 +182,19 @@ def require_writable(path: str | os.PathLike) -> None:
         raise unwritable(path, error) from error
 
 
-def unwritable(path: str | os.PathLike, cause: OSError | str) -> CibaError:
+def unwritable(path: str | os.PathLike[str], cause: OSError | str) -> CibaError:
     """Return the error that names a file that cannot be written and the cause.
 
     Args:
         path: The file or folder.
         cause: What the operating system said.
+
+    Returns:
+        The error, to be raised.
     """
     if isinstance(cause, OSError):
         text = cause.strerror or str(cause)
-        # What h5py makes of the system's words is long.
+        # h5py wraps the system's message in a long one.
         cause = os.strerror(cause.errno) if '\n' in text and cause.errno else text
     for part in (Path(path), *Path(path).parents):
         if part.is_symlink() and not part.exists():
@@ -202,26 +204,28 @@ def unwritable(path: str | os.PathLike, cause: OSError | str) -> CibaError:
     )
 
 
-def require_not_read(path: str | os.PathLike, *sources: str | os.PathLike | None) -> None:
-    """Refuse to write over a file that is read, so that no tool replaces its own input.
+def require_not_read(path: str | os.PathLike[str], *sources: str | os.PathLike[str] | None) -> None:
+    """Raise an error if a file to be written is also read, so that no tool replaces its own input.
 
     Args:
         path: The file to write.
-        *sources: Files that are read; None is left out. Links and other spellings of a path are
-            told.
+        *sources: Files that are read; None is ignored. Links and other spellings of a path are
+            recognised.
 
     Raises:
-        CibaError: ``path`` is one of them.
+        ConfigError: ``path`` is one of them.
     """
     target = Path(path)
-    for source in filter(None, sources):
+    for source in sources:
+        if source is None:
+            continue
         try:
             same = target.samefile(source)
         except OSError:
             # One of them does not exist.
             same = False
         if same:
-            raise CibaError(
+            raise ConfigError(
                 f'{target}: this file is read, and writing would replace it. Choose another name '
                 'for the output.'
             )

@@ -1,4 +1,4 @@
-"""The project's own registries, all under the scope ``ciba_bev``.
+"""The project's registries, all under the scope ``ciba_bev``.
 
 They are siblings of mmdet3d's below mmengine's root, so any OpenMMLab config can name a
 component as ``type='ciba_bev.BEVFormer'``, and a repository that already registers a
@@ -28,8 +28,8 @@ SCOPE = 'ciba_bev'
 MODULE2PACKAGE[SCOPE] = f'{SCOPE}.registry'
 
 if SCOPE in MMENGINE_MODELS.children:
-    # Raised as what a failed import is: mmengine, which looks for the package of a scope by itself,
-    # then takes the copy that is there.
+    # An ImportError, because mmengine, which imports the package of a scope by itself, then uses
+    # the copy that is already imported.
     raise ImportError(
         f'{__name__} was not imported, because a copy of the package under another name has its '
         f"components registered already. Import one: either the installed 'ciba_bev' or the one in "
@@ -39,7 +39,7 @@ if SCOPE in MMENGINE_MODELS.children:
 _PACKAGE = __name__.rpartition('.')[0]
 _LOCATIONS = [f'{_PACKAGE}.{name}' for name in ('distillation', 'analysis', 'engine')]
 if importlib.util.find_spec('mmdet3d') is not None:
-    # Distilling two models of one's own needs none of these, nor mmdet3d.
+    # Distilling two models of your own needs neither these packages nor mmdet3d.
     _LOCATIONS += [f'{_PACKAGE}.{name}' for name in ('detection', 'classification')]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ciba_bev.analysis import BottleneckMetric, bottleneck_metric
-from ciba_bev.distillation.bottlenecks import BottleneckTerms
+from ciba_bev.distillation.bottlenecks import BottleneckEvaluation
 
 GRID = (5, 4)
 
@@ -23,12 +23,12 @@ def samples():
     for _ in range(6):
         student = torch.randn(1, 6, *GRID, generator=generator) + 3
         noise = torch.randn(1, 6, *GRID, generator=generator)
-        terms = {}
+        evaluations = {}
         for name, scale in (('h1', 0.9), ('h2', 0.1), ('h4', 0.1)):
             decoded = student + scale * noise
             error = (decoded - student).square().sum(1).mean()
-            terms[name] = BottleneckTerms(error, 2 * error, decoded)
-        made.append({'teacher': noise, 'student': student, **terms})
+            evaluations[name] = BottleneckEvaluation(error, 2 * error, decoded)
+        made.append({'teacher': noise, 'student': student, **evaluations})
     return made
 
 
@@ -69,11 +69,11 @@ def test_what_differs_between_samples_is_told_from_what_tells_the_place():
         change = torch.randn(4, 6, 20, 20, generator=generator)
         student = pattern + change
         found = {'h2': pattern.expand_as(student), 'h4': pattern + 0.5 * change}
-        terms = {
-            name: BottleneckTerms(*[(decoded - student).square().sum(1).mean()] * 2, decoded)
+        evaluations = {
+            name: BottleneckEvaluation(*[(decoded - student).square().sum(1).mean()] * 2, decoded)
             for name, decoded in found.items()
         }
-        batches.append({'teacher': change, 'student': student, **terms})
+        batches.append({'teacher': change, 'student': student, **evaluations})
     metric = BottleneckMetric()
     metric.process(None, batches)
     found = metric.evaluate(20)
@@ -90,7 +90,13 @@ def test_features_without_a_grid_have_no_place():
     metric = BottleneckMetric()
     metric.process(
         None,
-        [{'teacher': student, 'student': student, 'h2': BottleneckTerms(error, error, student)}],
+        [
+            {
+                'teacher': student,
+                'student': student,
+                'h2': BottleneckEvaluation(error, error, student),
+            }
+        ],
     )
     assert not [name for name in metric.evaluate(8) if 'dynamic' in name]
 
@@ -126,7 +132,7 @@ PROCESS = """
 import json, torch
 from mmengine.dist import get_dist_info
 from ciba_bev.analysis import BottleneckMetric
-from ciba_bev.distillation.bottlenecks import BottleneckTerms
+from ciba_bev.distillation.bottlenecks import BottleneckEvaluation
 torch.distributed.init_process_group('gloo')
 rank, world_size = get_dist_info()
 metric = BottleneckMetric()
@@ -134,11 +140,11 @@ for samples in (2, 5):
     for index in range(samples * rank // world_size, samples * (rank + 1) // world_size):
         generator = torch.Generator().manual_seed(index)
         student, noise = (torch.randn(1, 6, 5, 4, generator=generator) for _ in range(2))
-        terms = {}
+        evaluations = {}
         for name, scale in (('h2', 0.5), ('h4', 0.1)):
             error = (scale * noise).square().sum(1).mean()
-            terms[name] = BottleneckTerms(error, 2 * error, student + scale * noise)
-        metric.process(None, [{'teacher': noise, 'student': student, **terms}])
+            evaluations[name] = BottleneckEvaluation(error, 2 * error, student + scale * noise)
+        metric.process(None, [{'teacher': noise, 'student': student, **evaluations}])
     metrics = metric.evaluate(samples)
     if rank == 0:
         print('METRICS', json.dumps(metrics))

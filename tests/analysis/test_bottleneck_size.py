@@ -4,7 +4,7 @@ import torch
 
 from ciba_bev.analysis import FeatureCovariance, measure_saturation, suggest_bottleneck_size
 from ciba_bev.distillation import VariationalBottleneck
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import ConfigError
 
 SIZES = (2, 4, 8, 16, 32, 64)
 
@@ -115,17 +115,17 @@ def test_the_order_of_the_sizes_does_not_matter():
 
 
 def test_what_is_no_set_of_spectra_is_refused():
-    with pytest.raises(CibaError, match=r'at least two; got \[4\]'):
+    with pytest.raises(ConfigError, match=r'at least two; got \[4\]'):
         suggest_bottleneck_size({4: [1.0, 0.5]})
-    with pytest.raises(CibaError, match='different numbers of channels'):
+    with pytest.raises(ConfigError, match='different numbers of channels'):
         suggest_bottleneck_size({4: [1.0, 0.5], 8: [1.0]})
-    with pytest.raises(CibaError, match='H = 8 has values that are negative'):
+    with pytest.raises(ConfigError, match='H = 8 has values that are negative'):
         suggest_bottleneck_size({4: [1.0, 0.5], 8: [0.0, -1.0]})
-    with pytest.raises(CibaError, match=r'H = 4 has shape \(0,\)'):
+    with pytest.raises(ConfigError, match=r'H = 4 has shape \(0,\)'):
         suggest_bottleneck_size({4: [], 8: [1.0]})
-    with pytest.raises(CibaError, match='all decoded features are constant'):
+    with pytest.raises(ConfigError, match='all decoded features are constant'):
         suggest_bottleneck_size({4: [0.0, 0.0], 8: [0.0, 0.0]})
-    with pytest.raises(CibaError, match='threshold is 0'):
+    with pytest.raises(ConfigError, match='threshold is 0'):
         suggest_bottleneck_size({4: [1.0], 8: [1.0]}, threshold=0)
 
 

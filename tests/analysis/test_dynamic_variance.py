@@ -6,7 +6,7 @@ import torch
 import torch.multiprocessing
 
 from ciba_bev.analysis import DynamicVariance
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import CibaError, ConfigError
 
 SHAPE = (7, 3, 4, 5)
 
@@ -46,7 +46,7 @@ def test_independent_cells_have_all_of_their_variance_over_samples():
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(CibaError, match='at least two'):
         accumulate(features()[:1]).variance()
-    with pytest.raises(CibaError, match=r'\(3, 4, 5\)'):
+    with pytest.raises(ConfigError, match=r'\(3, 4, 5\)'):
         accumulate(features(), features(shape=(7, 3, 4, 6)))
 
 

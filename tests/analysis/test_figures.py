@@ -15,7 +15,7 @@ from ciba_bev.analysis import (
     figure_to_image,
     save_figure,
 )
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import CibaError, ConfigError
 
 
 def legend_of(figure):
@@ -97,13 +97,13 @@ def test_a_figure_as_an_image():
 
 
 def test_nothing_to_draw_is_refused():
-    with pytest.raises(CibaError, match='not one singular value above 0'):
+    with pytest.raises(ConfigError, match='not one singular value above 0'):
         draw_spectra({'MSE': [0.0, 0.0]})
-    with pytest.raises(CibaError, match='not one singular value above 0'):
+    with pytest.raises(ConfigError, match='not one singular value above 0'):
         draw_decoded_spectra({})
-    with pytest.raises(CibaError, match=r'cannot mark H = 3: there are only H = \[2\]'):
+    with pytest.raises(ConfigError, match=r'cannot mark H = 3: there are only H = \[2\]'):
         draw_decoded_spectra({2: [1.0]}, proposed=3)
-    with pytest.raises(CibaError, match='not one finite value'):
+    with pytest.raises(ConfigError, match='not one finite value'):
         draw_loss_curves({})
-    with pytest.raises(CibaError, match='2 steps but 1 values'):
+    with pytest.raises(ConfigError, match='2 steps but 1 values'):
         draw_loss_curves({'task': ([1, 2], [1.0])})

@@ -10,7 +10,7 @@ from ciba_bev.analysis import (
     projected_student_weight,
 )
 from ciba_bev.classification.synthetic import make_modalities
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import ConfigError
 
 
 def random_problem(seed: int = 0, batch: tuple = ()):
@@ -77,11 +77,11 @@ def test_the_loss_that_remains(general_dims):
 def test_says_what_is_wrong():
     weight, teacher, student = random_problem()
     student[3] = student[0] + student[1]
-    with pytest.raises(CibaError, match='rank 3 of 4'):
+    with pytest.raises(ConfigError, match='rank 3 of 4'):
         optimal_student_weight(weight, teacher, student)
-    with pytest.raises(CibaError, match=r'\(6, 5\) and its data \(4, 40\)'):
+    with pytest.raises(ConfigError, match=r'\(6, 5\) and its data \(4, 40\)'):
         projected_student_weight(weight, student, teacher)
-    with pytest.raises(CibaError, match='one column for each of the same samples'):
+    with pytest.raises(ConfigError, match='one column for each of the same samples'):
         optimal_student_weight(weight, teacher, student[:, :30])
-    with pytest.raises(CibaError, match='general_dims is 6; the data have 5'):
+    with pytest.raises(ConfigError, match='general_dims is 6; the data have 5'):
         limiting_distillation_loss(weight, teacher, 6)

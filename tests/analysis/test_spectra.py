@@ -5,7 +5,7 @@ import torch.distributed
 import torch.multiprocessing
 
 from ciba_bev.analysis import FeatureCovariance, effective_rank, log_singular_values, spectra
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import CibaError, ConfigError
 
 
 def batches(seed=0, channels=6, offset=0.0):
@@ -180,7 +180,7 @@ def test_energy_of_the_first_channels():
     assert covariance.channel_energy(2).second_moment == pytest.approx(5 / 10)
     assert covariance.channel_energy(3) == pytest.approx((1, 1))
     assert accumulate([torch.zeros(2, 3)]).channel_energy(1) == (0, 0)
-    with pytest.raises(CibaError, match='no first 4 channels in a feature of 3'):
+    with pytest.raises(ConfigError, match='no first 4 channels in a feature of 3'):
         covariance.channel_energy(4)
 
 
@@ -196,15 +196,15 @@ def test_a_batch_that_is_not_finite_is_refused_whole(bad):
 
 def test_what_does_not_fit_is_refused():
     covariance = accumulate([torch.ones(2, 3)])
-    with pytest.raises(CibaError, match='4 channels, those before had 3'):
+    with pytest.raises(ConfigError, match='4 channels, those before had 3'):
         covariance.update(torch.ones(2, 4))
-    with pytest.raises(CibaError, match='4 channels with features of 3'):
+    with pytest.raises(ConfigError, match='4 channels with features of 3'):
         covariance.merge(accumulate([torch.ones(2, 4)]))
-    with pytest.raises(CibaError, match=r'shape \(5,\)'):
+    with pytest.raises(ConfigError, match=r'shape \(5,\)'):
         covariance.update(torch.ones(5))
-    with pytest.raises(CibaError, match='no features were taken in'):
+    with pytest.raises(CibaError, match='no features were accumulated'):
         FeatureCovariance().singular_values()
-    with pytest.raises(CibaError, match='no features were taken in'):
+    with pytest.raises(CibaError, match='no features were accumulated'):
         log_singular_values(torch.empty(0, 3))
-    with pytest.raises(CibaError, match='do not pass their logarithms'):
+    with pytest.raises(ConfigError, match='do not pass their logarithms'):
         effective_rank(np.array([1.0, -2.0]))

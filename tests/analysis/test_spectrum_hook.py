@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ciba_bev.analysis import FeatureCovariance, SpectrumHook
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import CibaError, ConfigError
 from ciba_bev.registry import HOOKS, MODELS
 
 SAMPLES, CHANNELS = 12, 6
@@ -166,11 +166,11 @@ def test_two_processes_log_what_one_does(tmp_path, monkeypatch):
 
 
 def test_mistakes_are_told(tmp_path):
-    with pytest.raises(CibaError, match='interval is 0'):
+    with pytest.raises(ConfigError, match='interval is 0'):
         SpectrumHook(tap=dict(module='hidden'), interval=0)
-    with pytest.raises(CibaError, match=r"no submodule 'hiden' to tap.*hidden"):
+    with pytest.raises(ConfigError, match=r"no submodule 'hiden' to tap.*hidden"):
         train(tmp_path, dict(tap=dict(module='hiden')), name='name')
-    with pytest.raises(CibaError, match=r'bottleneck_size is 7, but .* has 6 channels'):
+    with pytest.raises(ConfigError, match=r'bottleneck_size is 7, but .* has 6 channels'):
         train(tmp_path, dict(tap=dict(module='hidden'), bottleneck_size=7), name='size')
     with pytest.raises(CibaError, match=r'iteration 1, feature output.*NaN or infinite'):
         train(tmp_path, dict(tap=dict(module='output')), bad=True, name='bad')

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import t as student_t
 
 from ciba_bev.analysis import mean_and_deviation, welch_p_value
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import ConfigError
 
 # Mean and deviation over five seeds without CIBA and with it, and the p-value, as Tables 4, 5 and 7
 # print them.
@@ -98,11 +98,11 @@ def test_sample_deviation():
 
 
 def test_what_is_no_sample_is_refused():
-    with pytest.raises(CibaError, match='at least two runs; got 1'):
+    with pytest.raises(ConfigError, match='at least two runs; got 1'):
         mean_and_deviation([1.0])
-    with pytest.raises(CibaError, match=r'runs \[1\]'):
+    with pytest.raises(ConfigError, match=r'runs \[1\]'):
         mean_and_deviation([1.0, float('nan')])
-    with pytest.raises(CibaError, match='got 1 and 5'):
+    with pytest.raises(ConfigError, match='got 1 and 5'):
         welch_p_value(1, 1, 1, 2, 1, 5)
-    with pytest.raises(CibaError, match='not negative'):
+    with pytest.raises(ConfigError, match='not negative'):
         welch_p_value(1, -1, 5, 2, 1, 5)

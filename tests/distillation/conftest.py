@@ -61,7 +61,7 @@ def bottleneck_file(tmp_path, bottleneck_model):
     model: BottleneckTraining = MODELS.build(bottleneck_model(2, 4))
     model.init_weights()
     path = tmp_path / 'bottlenecks.pth'
-    record = model.distillation_record()
+    record = model.checkpoint_metadata()
     torch.save({'state_dict': model.state_dict(), 'distillation': record}, path)
     return path
 

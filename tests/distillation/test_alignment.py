@@ -5,7 +5,7 @@ import torch
 
 from ciba_bev.distillation import FeatureTap
 from ciba_bev.distillation.taps import align_to_student, crop
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import ConfigError
 
 
 def draw(point, extent, grid):
@@ -100,7 +100,7 @@ def test_features_without_grid():
     ],
 )
 def test_grids_that_cannot_meet(teacher, student, extents, message):
-    with pytest.raises(CibaError, match=message):
+    with pytest.raises(ConfigError, match=message):
         align_to_student(
             torch.zeros(teacher),
             torch.zeros(student),

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from ciba_bev.distillation.bottleneck_training import load_bottleneck
 from ciba_bev.distillation.frozen_model import FrozenModel
 from ciba_bev.engine import CheckedRunner
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import CibaError, ConfigError
 from ciba_bev.registry import MODELS
 
 
@@ -190,7 +190,7 @@ def test_testing_without_a_frozen_model_leaves_the_results(validated, pair, role
     content = out_file.read_bytes()
     Path(pair[role]['checkpoint']).unlink()
     cfg.load_from, cfg.experiment_name = checkpoint, f'{role}_gone_{runner_type.__name__}'
-    with pytest.raises(CibaError, match=f'the {role} needs'):
+    with pytest.raises(ConfigError, match=f'the {role} needs'):
         runner_type.from_cfg(cfg).test()
     assert out_file.read_bytes() == content
 
@@ -220,7 +220,7 @@ def test_one_bottleneck_is_read_back(pair, bottleneck_file):
 
 
 def test_a_size_that_was_not_trained(pair, bottleneck_file):
-    with pytest.raises(CibaError, match=r'sizes \[2, 4\], not 8'):
+    with pytest.raises(ConfigError, match=r'sizes \[2, 4\], not 8'):
         load(pair, bottleneck_file, size=8)
 
 
@@ -228,34 +228,34 @@ def test_bottlenecks_of_another_teacher(pair, bottleneck_file):
     content = torch.load(pair['teacher']['checkpoint'], weights_only=True)
     content['state_dict']['neck.lateral.bias'] += 1
     torch.save(content, pair['teacher']['checkpoint'])
-    with pytest.raises(CibaError, match='holds other weights'):
+    with pytest.raises(ConfigError, match='holds other weights'):
         load(pair, bottleneck_file)
 
 
 def test_bottlenecks_of_another_tap(pair, bottleneck_file):
     pair['teacher']['tap'] = dict(module='neck', index=1)
-    with pytest.raises(CibaError, match='index 0 there, 1 here'):
+    with pytest.raises(ConfigError, match='index 0 there, 1 here'):
         load(pair, bottleneck_file)
 
 
 def test_a_file_that_holds_no_bottlenecks(pair):
-    with pytest.raises(CibaError, match='no checkpoint of bottlenecks'):
+    with pytest.raises(ConfigError, match='no checkpoint of bottlenecks'):
         load(pair, pair['student']['checkpoint'])
 
 
 def test_missing_file_names_the_command(pair, tmp_path):
-    with pytest.raises(CibaError, match=r'dist_train\.sh configs/bottleneck.py'):
+    with pytest.raises(ConfigError, match=r'dist_train\.sh configs/bottleneck.py'):
         load(pair, tmp_path / 'nowhere.pth')
 
 
 @pytest.mark.parametrize('sizes', [(), (2, 2), (7,)])
 def test_bad_sizes(bottleneck_model, sizes):
-    with pytest.raises(CibaError):
+    with pytest.raises(ConfigError):
         MODELS.build(bottleneck_model(*sizes))
 
 
 def test_channels_that_are_not_the_features(bottleneck_model):
     config = bottleneck_model(2)
     config['bottleneck']['in_channels'] = 7
-    with pytest.raises(CibaError, match='7'):
+    with pytest.raises(ConfigError, match='7'):
         losses_of(build(config), 0)

@@ -8,7 +8,7 @@ import torch
 import toy_pair
 
 from ciba_bev.checkpoints.matching import compare_weights
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import CibaError, ConfigError
 from ciba_bev.registry import MODELS, TASK_UTILS
 
 
@@ -89,7 +89,7 @@ def test_task_loss_is_the_students_own(make_distiller, pair):
 
 def test_without_bottleneck_all_channels_are_compared(make_distiller, pair):
     pair['teacher']['tap'] = dict(module='backbone')
-    with pytest.raises(CibaError, match=r'8 channels and the student.*has 10'):
+    with pytest.raises(ConfigError, match=r'8 channels and the student.*has 10'):
         run(make_distiller(None), 0)
 
 
@@ -202,10 +202,10 @@ def test_a_copy_of_weights_goes_back_in(make_distiller):
     ('options', 'message'),
     [
         (dict(target='median'), 'target'),
-        (dict(student_tap=dict(module='haed')), 'Near names: head'),
+        (dict(student_tap=dict(module='haed')), 'Similar names: head'),
         (dict(bottleneck=dict(checkpoint='x', size=4)), 'needs checkpoint, config and size'),
     ],
 )
 def test_bad_arguments(distiller_model, options, message):
-    with pytest.raises(CibaError, match=message):
+    with pytest.raises(ConfigError, match=message):
         MODELS.build({**distiller_model(4), **options})

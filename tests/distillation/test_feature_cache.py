@@ -7,7 +7,7 @@ import toy_pair
 from mmengine.structures import BaseDataElement
 
 from ciba_bev.distillation.feature_cache import FeatureCache
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import CibaError, ConfigError
 
 CPU = torch.device('cpu')
 
@@ -96,7 +96,7 @@ def test_the_same_number_in_two_info_files_is_two_samples(cache):
 
 @pytest.mark.parametrize('samples', [None, [], [BaseDataElement()]])
 def test_samples_without_names(cache, samples):
-    with pytest.raises(CibaError, match='tell samples apart'):
+    with pytest.raises(ConfigError, match='tell samples apart'):
         cache.get(samples, CPU)
 
 

@@ -7,7 +7,7 @@ import torch
 import toy_pair
 
 from ciba_bev.distillation.frozen_model import FrozenModel, fingerprint_of
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import CibaError, ConfigError
 
 
 @pytest.fixture
@@ -99,13 +99,13 @@ def test_nan_names_the_samples(teacher):
 def test_missing_input(teacher):
     batch = toy_pair.make_batch(0)
     del batch['inputs']['lidar']
-    with pytest.raises(CibaError, match="reads 'lidar' but the batch has camera"):
+    with pytest.raises(ConfigError, match="reads 'lidar' but the batch has camera"):
         teacher.feature(batch)
 
 
 def test_missing_checkpoint_names_the_command(pair, tmp_path):
     arguments = dict(pair['teacher'], checkpoint=str(tmp_path / 'nowhere.pth'))
-    with pytest.raises(CibaError, match=r'dist_train\.sh'):
+    with pytest.raises(ConfigError, match=r'dist_train\.sh'):
         FrozenModel('teacher', **arguments).load()
 
 
@@ -120,18 +120,18 @@ def test_a_distilled_student_is_no_undistilled_one(pair, tmp_path):
     content['distillation'] = {'kind': 'distilled student', 'method': 'MSELoss on a code of 4'}
     path = tmp_path / 'distilled.pth'
     torch.save(content, path)
-    with pytest.raises(CibaError, match='distilled with MSELoss on a code of 4'):
+    with pytest.raises(ConfigError, match='distilled with MSELoss on a code of 4'):
         FrozenModel('student', **dict(pair['student'], checkpoint=str(path))).load()
 
 
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(tap=dict(module='nek')), 'Near names: neck'),
+        (dict(tap=dict(module='nek')), 'Similar names: neck'),
         (dict(precision='int8'), 'precision'),
         (dict(config='configs/nowhere.py'), 'there is no config'),
     ],
 )
 def test_bad_arguments(pair, change, message):
-    with pytest.raises(CibaError, match=message):
+    with pytest.raises(ConfigError, match=message):
         FrozenModel('teacher', **{**pair['teacher'], **change})

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from ciba_bev.distillation.losses import CLIPLoss, CrossEntropyLoss, MarginLoss, MSELoss
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import ConfigError
 from ciba_bev.registry import MODELS
 
 LOSSES = [MSELoss, CrossEntropyLoss, CLIPLoss, MarginLoss]
@@ -95,7 +95,7 @@ def test_clip_is_the_mean_of_two_classifications():
 
 
 def test_clip_needs_other_samples():
-    with pytest.raises(CibaError, match='at least two'):
+    with pytest.raises(ConfigError, match='at least two'):
         CLIPLoss()(*pair(1, 5))
 
 
@@ -136,14 +136,14 @@ def test_gradients_stay_finite(loss, scale):
 @pytest.mark.parametrize('loss', LOSSES)
 def test_wrong_shapes_are_named(loss):
     student, target = pair(2, 8, 3, 3)
-    with pytest.raises(CibaError, match=r'\(2, 8, 3, 3\) and its target \(2, 4, 3, 3\)'):
+    with pytest.raises(ConfigError, match=r'\(2, 8, 3, 3\) and its target \(2, 4, 3, 3\)'):
         loss()(student, target[:, :4])
-    with pytest.raises(CibaError, match=r'weight is \(2, 3, 3\)'):
+    with pytest.raises(ConfigError, match=r'weight is \(2, 3, 3\)'):
         loss()(student, target, torch.ones(2, 3, 3))
 
 
 def test_values_are_checked_and_configs_build():
     assert MODELS.build(dict(type='ciba_bev.MSELoss', reduction='sum')).reduction == 'sum'
     for build in (lambda: MSELoss('none'), lambda: CLIPLoss(0), lambda: MarginLoss(2.0)):
-        with pytest.raises(CibaError):
+        with pytest.raises(ConfigError):
             build()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ciba_bev.distillation import FeatureTap
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import ConfigError
 
 
 class Model(nn.Module):
@@ -102,12 +102,12 @@ def test_no_hook_stays_behind():
 @pytest.mark.parametrize(
     ('tap', 'message'),
     [
-        (FeatureTap('pyramd'), 'Near names: pyramid'),
+        (FeatureTap('pyramd'), 'Similar names: pyramid'),
         (FeatureTap('nothing.like.it'), 'body, pyramid, head'),
     ],
 )
-def test_unknown_submodule_lists_near_names(tap, message):
-    with pytest.raises(CibaError, match=message):
+def test_unknown_submodule_lists_similar_names(tap, message):
+    with pytest.raises(ConfigError, match=message):
         tap.attach(Model())
 
 
@@ -122,7 +122,7 @@ def test_unknown_submodule_lists_near_names(tap, message):
     ],
 )
 def test_what_was_read_is_not_what_the_tap_says(tap, message):
-    with pytest.raises(CibaError, match=message):
+    with pytest.raises(ConfigError, match=message):
         read(tap, torch.randn(1, 3, 4, 4))
 
 
@@ -136,5 +136,5 @@ def test_what_was_read_is_not_what_the_tap_says(tap, message):
     ],
 )
 def test_bad_arguments(arguments):
-    with pytest.raises(CibaError, match='tap body'):
+    with pytest.raises(ConfigError, match='tap body'):
         FeatureTap('body', **arguments)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ciba_bev.analysis import BottleneckMetric
-from ciba_bev.distillation.bottlenecks import BottleneckTerms
+from ciba_bev.distillation.bottlenecks import BottleneckEvaluation
 from ciba_bev.engine.collapse_analysis import TrainedModel, analyze_collapse, main
 from ciba_bev.errors import CibaError
 from ciba_bev.registry import MODELS
@@ -89,7 +89,7 @@ def bottlenecks_file(tmp_path):
     for name, channels in (('h2', 2), ('h4', 4), ('h8', 4)):
         decoded = torch.cat((student[:, :channels], 0.01 * student[:, channels:]), 1)
         error = (decoded - student).square().sum(1).mean()
-        terms[name] = BottleneckTerms(error, error, decoded)
+        terms[name] = BottleneckEvaluation(error, error, decoded)
     metric = BottleneckMetric(out_file=str(tmp_path / 'bottlenecks.json'))
     metric.process(None, [{'teacher': student, 'student': student, **terms}])
     metric.evaluate(3)

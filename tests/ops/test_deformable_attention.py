@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
+from ciba_bev.errors import ConfigError
 from ciba_bev.ops import deformable_attention
 from ciba_bev.ops.deformable_attention import _RecomputingAttention
 
@@ -209,5 +210,5 @@ def test_samples_of_a_batch_do_not_meet(attention):
 def test_shapes_that_do_not_belong_together_are_refused(change, message):
     sizes = dict(value=(2, 49, 3, 5), locations=(2, 9, 3, 3, 4, 2), weights=(2, 9, 3, 3, 4))
     value, locations, weights = (torch.zeros(size) for size in {**sizes, **change}.values())
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         deformable_attention(value, SHAPES, locations, weights)

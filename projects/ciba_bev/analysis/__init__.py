@@ -1,4 +1,4 @@
-"""How many dimensions a feature uses, how many a bottleneck needs, and whether scores differ.
+"""Analyse how many dimensions a feature uses, how many a bottleneck needs, and score differences.
 
 Arrays of *singular values* are always those of a feature's covariance, largest first; they are the
 variances along its principal directions. Importing the package does not import matplotlib.

@@ -1,4 +1,4 @@
-"""Validation of Algorithm 1: how well bottlenecks generate, how many directions they use."""
+"""Validate Algorithm 1: how well bottlenecks generate, and how many directions they use."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 import logging
 from typing import Any, Sequence
 
+import numpy as np
 import torch
 from mmengine.dist import all_gather_object, all_reduce, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
+from numpy.typing import NDArray
 
 from ..files import write_file
 from ..registry import METRICS
-from .bottleneck_size import measure_saturation
+from .bottleneck_size import Saturation, measure_saturation
 from .dynamic_variance import DynamicVariance
 from .spectra import FeatureCovariance
 
@@ -22,7 +24,7 @@ _ROUNDING = 1e-9
 
 @METRICS.register_module()
 class BottleneckMetric(BaseMetric):
-    """Generation loss, KL and the spectrum of the decoded features, for every bottleneck size.
+    """Measure generation loss, KL and the spectrum of decoded features of every bottleneck size.
 
     For each size H: ``h<H>/generation`` and ``h<H>/regularization`` (Eq. 7, without weight and
     noise), ``h<H>/explained``, the share of the student's variance that the decoded features
@@ -30,14 +32,15 @@ class BottleneckMetric(BaseMetric):
     ``suggested_size`` (Sec. 5.1.3), see :func:`suggest_bottleneck_size`. The features themselves
     have ``teacher/effective_rank`` and ``student/effective_rank``.
 
-    Of features on a grid, a part is the same in all samples and tells no more than the place (see
-    :class:`DynamicVariance`): ``student/dynamic`` is the share of the student's variance that is
-    not, and ``h<H>/explained_dynamic`` is what the decoded features account for of that share.
+    Part of a feature on a grid is the same in all samples and encodes only the position (see
+    :class:`DynamicVariance`). ``student/dynamic`` is the share of the student's variance that
+    differs between samples, and ``h<H>/explained_dynamic`` is the fraction of that share that the
+    decoded features account for.
 
     Features are accumulated batch by batch; none is kept.
 
     Args:
-        out_file: JSON file for these numbers and all spectra; None for none.
+        out_file: JSON file for these numbers and all spectra; None to write none.
         prefix: Put before the metrics' names.
     """
 
@@ -57,33 +60,34 @@ class BottleneckMetric(BaseMetric):
         self._samples = 0
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Take in what :class:`BottleneckTraining` measured on a batch.
+        """Accumulate what :class:`BottleneckTraining` measured on a batch.
 
         Args:
             data_batch: Unused.
             data_samples: For each batch one dict: the features ``teacher`` and ``student`` and, by
-                name, the bottlenecks' terms.
+                name, the :class:`BottleneckEvaluation` of each bottleneck.
         """
         for batch in data_samples:
             self._samples += len(batch['student'])
             self._measure_dynamic('student', batch['student'])
-            for name, terms in batch.items():
+            for name, evaluation in batch.items():
                 if name in self._features:
-                    self._features[name].update(terms)
+                    self._features[name].update(evaluation)
                     continue
-                self._measure_dynamic(name, batch['student'] - terms.decoded)
-                self._decoded.setdefault(name, FeatureCovariance()).update(terms.decoded)
-                values = (terms.generation, terms.regularization, torch.ones_like(terms.generation))
-                # The terms are means over the batch, and the last batch may be smaller.
-                sums = torch.stack(values).detach().double() * len(terms.decoded)
+                self._measure_dynamic(name, batch['student'] - evaluation.decoded)
+                self._decoded.setdefault(name, FeatureCovariance()).update(evaluation.decoded)
+                generation, regularization = evaluation.generation, evaluation.regularization
+                values = torch.stack((generation, regularization, torch.ones_like(generation)))
+                # The losses are means over the batch, and the last batch may be smaller.
+                sums = values.detach().double() * len(evaluation.decoded)
                 self._sums[name] = self._sums.get(name, 0) + sums
 
     def _measure_dynamic(self, name: str, feature: torch.Tensor) -> None:
         if feature.dim() > 2:
             self._dynamic.setdefault(name, DynamicVariance()).update(feature)
 
-    def compute_metrics(self, results: list) -> dict[str, float]:
-        """The metrics of everything processed so far, over all processes.
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        """Compute the metrics of everything processed so far, over all processes.
 
         Args:
             results: Unused: nothing is kept sample by sample.
@@ -115,13 +119,13 @@ class BottleneckMetric(BaseMetric):
             )
             metrics['suggested_size'] = float(saturation.bottleneck_size)
         if self.out_file is not None and is_main_process():
-            self._write(metrics, spectra, saturation)
+            self._write(self.out_file, metrics, spectra, saturation)
         return metrics
 
     def _agree_on_names(self) -> None:
-        """Have the same accumulators, in the same order, on all processes.
+        """Make the same accumulators, in the same order, on all processes.
 
-        One that had no batch knows none of the names, and collectives are matched by their order.
+        A process without a batch knows none of the names, and collectives are matched by order.
         """
         gathered = all_gather_object((list(self._decoded), list(self._dynamic)))
         decoded, dynamic = (
@@ -130,8 +134,8 @@ class BottleneckMetric(BaseMetric):
         )
         self._decoded = {name: self._decoded.get(name, FeatureCovariance()) for name in decoded}
         self._dynamic = {name: self._dynamic.get(name, DynamicVariance()) for name in dynamic}
-        nothing = torch.zeros(3, dtype=torch.float64)
-        self._sums = {name: self._sums.get(name, nothing) for name in decoded}
+        zeros = torch.zeros(3, dtype=torch.float64)
+        self._sums = {name: self._sums.get(name, zeros) for name in decoded}
 
     def _dynamic_metrics(self, variance: float) -> dict[str, float]:
         found = {}
@@ -140,7 +144,7 @@ class BottleneckMetric(BaseMetric):
             if accumulated.count > 1:
                 found[name] = accumulated.variance()
         dynamic = found.pop('student', 0.0)
-        # A student that is the same in all samples, but for rounding, leaves nothing to explain.
+        # A student that is the same in all samples, up to rounding, leaves nothing to explain.
         if dynamic <= _ROUNDING * variance:
             return {}
         return {
@@ -171,7 +175,13 @@ class BottleneckMetric(BaseMetric):
         self._start()
         return {f'{self.prefix}/{name}': value for name, value in metrics[0].items()}
 
-    def _write(self, metrics: dict, spectra: dict, saturation: Any) -> None:
+    def _write(
+        self,
+        path: str,
+        metrics: dict[str, float],
+        spectra: dict[str, NDArray[np.float64]],
+        saturation: Saturation | None,
+    ) -> None:
         content = {
             'metrics': metrics,
             'feature_spectra': {
@@ -184,4 +194,4 @@ class BottleneckMetric(BaseMetric):
             else {str(size): gain for size, gain in saturation.largest_gains.items()},
             'threshold': None if saturation is None else saturation.threshold,
         }
-        write_file(self.out_file, json.dumps(content, indent=1) + '\n')
+        write_file(path, json.dumps(content, indent=1) + '\n')

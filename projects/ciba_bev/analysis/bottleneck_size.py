@@ -1,4 +1,4 @@
-"""The choice of the bottleneck's size H from the spectra of decoded features (Sec. 5.1.3).
+"""Choose the bottleneck size H from the spectra of decoded features (paper, Sec. 5.1.3).
 
 A bottleneck that is too small decodes features that vary in too few directions. From some size on,
 more channels add nothing and the spectra of decoded features are nearly identical; that size is
@@ -11,11 +11,12 @@ train or more strongly regularised, is no reason to ask for more channels.
 from __future__ import annotations
 
 import warnings
-from typing import Mapping, NamedTuple, Sequence
+from typing import Mapping, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from ..errors import CibaError
+from ..errors import ConfigError
 
 # A quarter more variance in each direction that counts: about the width of a line in a figure of
 # the spectra, and above the differences that repeated trainings and a few thousand samples leave.
@@ -30,8 +31,8 @@ class Saturation(NamedTuple):
 
     Attributes:
         bottleneck_size: The size H proposed: from it on, no spectrum gains from a larger size.
-        saturated: Whether that was seen. If not, the largest size is proposed for want of a larger
-            one to compare it with.
+        saturated: Whether that was seen. If not, the largest size is proposed, because there is
+            no larger one to compare it with.
         largest_gains: For each size but the largest, in ascending order, the largest gain of any
             larger size over it, in decades.
         gains: For each pair (smaller size, larger size), the gain of the larger, in decades.
@@ -46,7 +47,7 @@ class Saturation(NamedTuple):
 
 
 def suggest_bottleneck_size(
-    spectra: Mapping[int, Sequence[float]],
+    spectra: Mapping[int, ArrayLike],
     threshold: float = SATURATION_THRESHOLD,
     significant_share: float = SIGNIFICANT_SHARE,
 ) -> int:
@@ -65,7 +66,7 @@ def suggest_bottleneck_size(
         The size H.
 
     Raises:
-        CibaError: There are fewer than two sizes, or a spectrum is none.
+        ConfigError: There are fewer than two sizes, or a spectrum is invalid.
     """
     saturation = measure_saturation(spectra, threshold, significant_share)
     if not saturation.saturated:
@@ -81,7 +82,7 @@ def suggest_bottleneck_size(
 
 
 def measure_saturation(
-    spectra: Mapping[int, Sequence[float]],
+    spectra: Mapping[int, ArrayLike],
     threshold: float = SATURATION_THRESHOLD,
     significant_share: float = SIGNIFICANT_SHARE,
 ) -> Saturation:
@@ -93,7 +94,7 @@ def measure_saturation(
     ``significant_share`` of the largest singular value in any of the spectra; smaller values are
     raised to that level before the logarithm. So a direction that a small bottleneck misses counts
     by how far it rises above that level, and the depth of the empty tail behind it, which is
-    rounding error, counts nothing.
+    rounding error, does not count.
 
     Args:
         spectra: For each size H, (C,) singular values of the covariance of the decoded features,
@@ -105,16 +106,16 @@ def measure_saturation(
         The proposed size with all gains.
 
     Raises:
-        CibaError: There are fewer than two sizes, spectra of different lengths, values that are no
-            singular values, or only constant features.
+        ConfigError: There are fewer than two sizes, spectra of different lengths, values that are
+            no singular values, or only constant features.
     """
     if len(spectra) < 2:
-        raise CibaError(
+        raise ConfigError(
             f'choosing a bottleneck size needs the decoded spectra of at least two; got '
             f'{sorted(spectra)}. Train more of them at once with bottleneck_sizes.'
         )
     if not 0 < significant_share < 1 or not threshold > 0:
-        raise CibaError(
+        raise ConfigError(
             f'threshold is {threshold}, significant_share is {significant_share}; the first must '
             'be above 0, the second between 0 and 1.'
         )
@@ -122,15 +123,15 @@ def measure_saturation(
     values = [_checked_spectrum(size, spectra[size]) for size in sizes]
     if len({spectrum.size for spectrum in values}) > 1:
         lengths = {size: spectrum.size for size, spectrum in zip(sizes, values)}
-        raise CibaError(
+        raise ConfigError(
             f'the decoded features have different numbers of channels, by size: {lengths}. '
             'Compare bottlenecks that were trained for the same student.'
         )
     level = significant_share * max(spectrum[0] for spectrum in values)
     if level == 0:
-        raise CibaError(
+        raise ConfigError(
             'all decoded features are constant, so no bottleneck size stands out. The bottlenecks '
-            'are not trained, or a smaller weight of the regularisation is needed.'
+            'are not trained, or need a smaller regularization_weight.'
         )
     logarithms = [np.log10(spectrum.clip(min=level)) for spectrum in values]
     gains = {
@@ -156,22 +157,22 @@ def measure_saturation(
     )
 
 
-def _gain(smaller: np.ndarray, larger: np.ndarray, log_level: float) -> float:
+def _gain(smaller: NDArray[np.float64], larger: NDArray[np.float64], log_level: float) -> float:
     significant = np.maximum(smaller, larger) > log_level
     # Of two spectra without a significant direction neither has anything to gain.
     rises = np.maximum(larger - smaller, 0.0)[significant]
     return float(rises.mean()) if rises.size else 0.0
 
 
-def _checked_spectrum(size: int, spectrum: Sequence[float]) -> np.ndarray:
+def _checked_spectrum(size: int, spectrum: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(spectrum, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
-        raise CibaError(
+        raise ConfigError(
             f'the spectrum of H = {size} has shape {values.shape}; it must be (C,), one singular '
             'value for each channel of the decoded feature.'
         )
     if not np.isfinite(values).all() or (values < 0).any():
-        raise CibaError(
+        raise ConfigError(
             f'the spectrum of H = {size} has values that are negative or not finite; give '
             'singular values, not their logarithms.'
         )

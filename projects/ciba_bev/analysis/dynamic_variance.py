@@ -1,8 +1,8 @@
-"""What of a feature map differs from sample to sample, and what every cell shows always.
+"""Separate the part of a BEV feature that differs between samples from the part that is constant.
 
-A map in bird's-eye view has learned queries for its places and a rig of cameras that never moves,
-so much of its variance over cells is the same in every frame: it tells where a cell is, not what is
-there. A bottleneck that predicts that part well and the rest badly looks good in a mean over both.
+A BEV feature has learned queries for its positions and a camera rig that never moves, so much of
+its variance over cells is the same in every frame: it encodes where a cell is, not what is there. A
+bottleneck that predicts that part well and the rest badly looks good in a mean over both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from mmengine.dist import all_gather_object, all_reduce
 from torch import Tensor
 
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
 
 
 class DynamicVariance:
@@ -27,20 +27,20 @@ class DynamicVariance:
 
     @torch.no_grad()
     def update(self, features: Tensor) -> None:
-        """Take in a batch.
+        r"""Accumulate a batch.
 
         Args:
-            features: (B, C, \\*grid), any dtype, any device; always the same C and grid.
+            features: (B, C, \*grid), any dtype, any device; always the same C and grid.
 
         Raises:
-            CibaError: The shape is another than before.
+            ConfigError: The shape differs from that of earlier batches.
         """
         values = features.detach().double()
         if self._sums is None or self._squares is None:
             self._sums = torch.zeros_like(values[0])
             self._squares = torch.zeros_like(values[0])
         if self._sums.shape != values.shape[1:]:
-            raise CibaError(
+            raise ConfigError(
                 f'features have shape {tuple(values.shape[1:])}, those before had '
                 f'{tuple(self._sums.shape)}. Use one DynamicVariance for each feature.'
             )
@@ -49,9 +49,9 @@ class DynamicVariance:
         self._squares += values.square().sum(0)
 
     def all_reduce(self) -> None:
-        """Merge the accumulators of all processes; afterwards each holds the whole.
+        """Merge the accumulators of all processes; afterwards each holds the total.
 
-        Every process has to call it, once, when all batches are in; a process may have had none.
+        Every process must call it once, after the last batch; a process may have had no batch.
 
         Raises:
             CibaError: The processes have features of different shapes.
@@ -72,17 +72,18 @@ class DynamicVariance:
 
     @property
     def count(self) -> int:
-        """Number of samples taken in."""
+        """Number of samples accumulated."""
         return self._count
 
     def variance(self) -> float:
-        """The unbiased variance over samples, averaged over cells and summed over channels.
+        """Return the unbiased variance over samples, averaged over cells and summed over channels.
 
         Returns:
-            In the squared unit of the feature; at most its total variance but for chance.
+            In the squared unit of the feature; at most its total variance, apart from
+            sampling error.
 
         Raises:
-            CibaError: Fewer than two samples were taken in.
+            CibaError: Fewer than two samples were accumulated.
         """
         if self._count < 2 or self._sums is None or self._squares is None:
             raise CibaError(

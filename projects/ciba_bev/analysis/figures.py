@@ -1,4 +1,4 @@
-"""Figures of spectra and losses.
+"""Draw figures of spectra and losses.
 
 They are matplotlib ``Figure`` objects made without pyplot, so drawing needs no display, leaves no
 state behind, and matplotlib is imported only when a figure is drawn.
@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from ..errors import CibaError
+from ..errors import ConfigError
 from ..files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_Key = TypeVar('_Key', str, int)
 # Okabe and Ito's colours, which people with any colour vision can tell apart, without the yellow,
 # which is too light for a line. Line styles tell them apart in print.
 _COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
@@ -32,7 +34,7 @@ _INDEX_LABEL = 'Singular value index (largest first)'
 _VALUE_LABEL = 'Singular value of the feature covariance\n(variance along the direction, log scale)'
 
 
-def draw_spectra(spectra: Mapping[str, Sequence[float]], title: str = '') -> Figure:
+def draw_spectra(spectra: Mapping[str, ArrayLike], title: str = '') -> Figure:
     """Compare the log singular-value spectra of several feature sets (Figures 5(a) and 6).
 
     Args:
@@ -45,7 +47,7 @@ def draw_spectra(spectra: Mapping[str, Sequence[float]], title: str = '') -> Fig
         The figure, one line for each feature set.
 
     Raises:
-        CibaError: There is nothing to draw.
+        ConfigError: There is nothing to draw.
     """
     from .spectra import effective_rank
 
@@ -66,7 +68,7 @@ def draw_spectra(spectra: Mapping[str, Sequence[float]], title: str = '') -> Fig
 
 
 def draw_decoded_spectra(
-    spectra: Mapping[int, Sequence[float]], proposed: int | None = None, title: str = ''
+    spectra: Mapping[int, ArrayLike], proposed: int | None = None, title: str = ''
 ) -> Figure:
     """Show how the spectrum of decoded features saturates with the bottleneck size (Figure 5(b)).
 
@@ -80,15 +82,15 @@ def draw_decoded_spectra(
         The figure, one line for each size, from light to dark.
 
     Raises:
-        CibaError: There is nothing to draw, or the size to mark is not among the sizes.
+        ConfigError: There is nothing to draw, or the size to mark is not among the sizes.
     """
     from matplotlib import colormaps
 
     if proposed is not None and proposed not in spectra:
-        raise CibaError(f'cannot mark H = {proposed}: there are only H = {sorted(spectra)}.')
+        raise ConfigError(f'cannot mark H = {proposed}: there are only H = {sorted(spectra)}.')
     figure, axes = _new_figure(title)
     values = _positive_values({size: spectra[size] for size in sorted(spectra)})
-    # The lightest end of the map would vanish on white.
+    # The lightest colours would vanish on white.
     shades = colormaps['viridis_r'](np.linspace(0.18, 1.0, len(values)))
     for shade, (size, spectrum) in zip(shades, values.items()):
         marked = size == proposed
@@ -96,7 +98,7 @@ def draw_decoded_spectra(
             np.arange(1, spectrum.size + 1),
             spectrum,
             color='#E69F00' if marked else shade,
-            # A band beneath the others, so that those which coincide with it are seen to.
+            # A wide band beneath the others, so that lines that coincide with it stay visible.
             linewidth=6 if marked else 1.4,
             solid_capstyle='butt',
             zorder=1.5 if marked else 2,
@@ -127,27 +129,27 @@ def draw_loss_curves(
         The figure, one line for each curve.
 
     Raises:
-        CibaError: There is nothing to draw, or a curve's steps and values differ in number.
+        ConfigError: There is nothing to draw, or a curve's steps and values differ in number.
     """
     arrays = {}
     for name, (steps, values) in curves.items():
         if len(steps) != len(values):
-            raise CibaError(f'curve {name} has {len(steps)} steps but {len(values)} values.')
+            raise ConfigError(f'curve {name} has {len(steps)} steps but {len(values)} values.')
         arrays[name] = (np.asarray(steps, np.float64), np.asarray(values, np.float64))
     drawn = np.concatenate([values for _, values in arrays.values()] or [np.empty(0)])
     drawn = drawn[np.isfinite(drawn)]
     if drawn.size == 0:
-        raise CibaError('no loss curves to draw: there is not one finite value.')
+        raise ConfigError('no loss curves to draw: there is not one finite value.')
     figure, axes = _new_figure(title)
-    for i, (name, (steps, values)) in enumerate(arrays.items()):
+    for i, (name, (x, y)) in enumerate(arrays.items()):
         axes.plot(
-            steps,
-            np.where(np.isfinite(values), values, np.nan),
+            x,
+            np.where(np.isfinite(y), y, np.nan),
             color=_COLOURS[i % len(_COLOURS)],
             linestyle=_LINE_STYLES[i % len(_LINE_STYLES)],
             linewidth=1.8,
             # A single value would be an invisible line.
-            marker='o' if len(steps) == 1 else None,
+            marker='o' if len(x) == 1 else None,
             label=name,
         )
     if drawn.min() > 0 and drawn.max() > 10 * drawn.min():
@@ -160,8 +162,8 @@ def draw_loss_curves(
     return figure
 
 
-def save_figure(figure: Figure, path_stem: str | os.PathLike) -> tuple[Path, Path]:
-    """Write a figure as PNG and as SVG, each complete or not at all.
+def save_figure(figure: Figure, path_stem: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Write a figure as PNG and as SVG, each atomically.
 
     Args:
         figure: The figure.
@@ -183,8 +185,8 @@ def save_figure(figure: Figure, path_stem: str | os.PathLike) -> tuple[Path, Pat
     return files[0], files[1]
 
 
-def figure_to_image(figure: Figure) -> np.ndarray:
-    """Render a figure, as for TensorBoard.
+def figure_to_image(figure: Figure) -> NDArray[np.uint8]:
+    """Render a figure to an array, as TensorBoard takes it.
 
     Args:
         figure: The figure.
@@ -207,8 +209,8 @@ def _new_figure(title: str) -> tuple[Figure, Axes]:
     axes.spines[['top', 'right']].set_visible(False)
     axes.spines[['left', 'bottom']].set_color(_GREY)
     axes.tick_params(colors=_GREY, labelsize=10)
-    axes.xaxis.label.set_size(11)
-    axes.yaxis.label.set_size(11)
+    axes.xaxis.label.set_fontsize(11)
+    axes.yaxis.label.set_fontsize(11)
     axes.grid(color='#DDDDDD', linewidth=0.7)
     axes.set_axisbelow(True)
     if title:
@@ -216,15 +218,15 @@ def _new_figure(title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _positive_values(spectra: Mapping) -> dict:
-    """The spectra as arrays, with NaN, which is not drawn, for values that have no logarithm."""
+def _positive_values(spectra: Mapping[_Key, ArrayLike]) -> dict[_Key, NDArray[np.float64]]:
+    """Return the spectra as arrays, with NaN, which is not drawn, for values without logarithm."""
     arrays = {name: np.asarray(spectrum, np.float64) for name, spectrum in spectra.items()}
     if not any((spectrum > 0).any() for spectrum in arrays.values()):
-        raise CibaError('no spectra to draw: there is not one singular value above 0.')
+        raise ConfigError('no spectra to draw: there is not one singular value above 0.')
     return {name: np.where(values > 0, values, np.nan) for name, values in arrays.items()}
 
 
-def _finish_spectra(axes: Axes, values: Mapping) -> None:
+def _finish_spectra(axes: Axes, values: Mapping[Any, NDArray[np.float64]]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_yscale('log')
@@ -240,9 +242,9 @@ def _finish_spectra(axes: Axes, values: Mapping) -> None:
 
 
 def _add_legend_below(axes: Axes) -> None:
-    # Over the plot it would hide the very drop that a collapse is.
+    # Over the plot it would hide the drop that shows a collapse.
     _add_legend(axes, loc='upper left', bbox_to_anchor=(0.0, -0.14))
 
 
-def _add_legend(axes: Axes, **place) -> None:
-    axes.legend(frameon=False, fontsize=10, handlelength=3, **place)
+def _add_legend(axes: Axes, **position: Any) -> None:
+    axes.legend(frameon=False, fontsize=10, handlelength=3, **position)

@@ -9,28 +9,29 @@ one feature vector.
 from __future__ import annotations
 
 import math
-from typing import Iterator, NamedTuple, Union
+from typing import Any, Iterator, NamedTuple, Union
 
 import numpy as np
 import torch
 import torch.distributed
 from mmengine.dist import get_comm_device, get_world_size
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
 
 # Numbers that are held in float64 at a time: 32 MiB.
 _CHUNK_NUMBERS = 2**22
 
-Features = Union[Tensor, np.ndarray]
+Features = Union[Tensor, NDArray[Any]]
 
 
 class ChannelEnergy(NamedTuple):
-    """What part of a feature's energy its first channels hold; the other channels hold the rest.
+    """Share of a feature's energy in its first channels; the other channels hold the rest.
 
     Attributes:
         variance: Share of the total variance, 0 to 1; 0 if nothing varies.
-        second_moment: Share of the mean squared norm, 0 to 1, which the mean is part of; 0 if the
+        second_moment: Share of the mean squared norm, 0 to 1, which includes the mean; 0 if the
             feature is zero.
     """
 
@@ -53,22 +54,23 @@ class FeatureCovariance:
 
     @torch.no_grad()
     def update(self, features: Tensor) -> None:
-        """Take in a batch.
+        r"""Accumulate a batch.
 
         Args:
-            features: (B, C) or (B, C, \\*grid), any dtype, any device; always the same C. Nothing
-                is taken in from a batch that is refused.
+            features: (B, C) or (B, C, \*grid), any dtype, any device; always the same C. A
+                batch that raises leaves the accumulator unchanged.
 
         Raises:
-            CibaError: The shape does not fit, or a value is NaN or infinite.
+            ConfigError: The shape does not fit.
+            CibaError: A value is NaN or infinite.
         """
         if features.dim() < 2:
-            raise CibaError(
+            raise ConfigError(
                 f'features have shape {tuple(features.shape)}; it must be (B, C) or (B, C, *grid).'
             )
         channels = features.size(1)
         if self._mean is not None and self._mean.numel() != channels:
-            raise CibaError(
+            raise ConfigError(
                 f'features have {channels} channels, those before had {self._mean.numel()}. '
                 'Use one FeatureCovariance for each feature.'
             )
@@ -86,27 +88,27 @@ class FeatureCovariance:
         self.merge(batch)
 
     def merge(self, other: FeatureCovariance) -> None:
-        """Take in what another accumulator has taken in.
+        """Add what another accumulator holds.
 
         Args:
-            other: It stays as it is.
+            other: The other accumulator; left unchanged.
 
         Raises:
-            CibaError: Its features have another number of channels.
+            ConfigError: Its features have another number of channels.
         """
         if other._mean is None or other._scatter is None:
             return
         if self._mean is not None and self._mean.numel() != other._mean.numel():
-            raise CibaError(
+            raise ConfigError(
                 f'cannot merge features of {other._mean.numel()} channels with features of '
                 f'{self._mean.numel()}.'
             )
         self._merge(other._count, other._mean, other._scatter)
 
     def all_reduce(self) -> None:
-        """Merge the accumulators of all processes; afterwards each holds the whole.
+        """Merge the accumulators of all processes; afterwards each holds the total.
 
-        Every process has to call it, once, when all batches are in; a process may have had none.
+        Every process must call it once, after the last batch; a process may have had no batch.
         Without distributed processes it does nothing.
 
         Raises:
@@ -130,75 +132,75 @@ class FeatureCovariance:
         if self._mean is None or self._scatter is None:
             self._mean = sizes.new_zeros(largest, dtype=torch.float64)
             self._scatter = sizes.new_zeros((largest, largest), dtype=torch.float64)
-        place = self._mean.device
+        device = self._mean.device
         count = _sum_over_processes(torch.tensor(float(self._count), dtype=torch.float64))
-        mean = _sum_over_processes(self._mean * self._count).to(place) / float(count)
-        away = self._mean - mean
-        scatter = self._scatter + torch.outer(away, away) * self._count
+        mean = _sum_over_processes(self._mean * self._count).to(device) / float(count)
+        offset = self._mean - mean
+        scatter = self._scatter + torch.outer(offset, offset) * self._count
         self._count = round(float(count))
         self._mean = mean
-        self._scatter = _sum_over_processes(scatter).to(place)
+        self._scatter = _sum_over_processes(scatter).to(device)
 
     @property
     def count(self) -> int:
-        """Number of feature vectors taken in, cells of grids counted one by one."""
+        """Number of feature vectors accumulated; each cell of a grid counts as one."""
         return self._count
 
     @property
-    def mean(self) -> np.ndarray:
-        """(C,) float64, the mean.
+    def mean(self) -> NDArray[np.float64]:
+        """Mean of the features, (C,) float64.
 
         Raises:
-            CibaError: No features were taken in.
+            CibaError: No features were accumulated.
         """
         return self._state()[0].cpu().numpy()
 
     @property
-    def covariance(self) -> np.ndarray:
-        """(C, C) float64, the mean outer product of deviations, divided by the count itself.
+    def covariance(self) -> NDArray[np.float64]:
+        """Covariance of the features, (C, C) float64, divided by the count itself.
 
         Raises:
-            CibaError: No features were taken in.
+            CibaError: No features were accumulated.
         """
         return (self._state()[1] / self._count).cpu().numpy()
 
-    def singular_values(self) -> np.ndarray:
-        """Singular values of the covariance.
+    def singular_values(self) -> NDArray[np.float64]:
+        """Return the singular values of the covariance.
 
         Returns:
             (C,) float64, largest first, none below 0; in the squared unit of the feature.
 
         Raises:
-            CibaError: No features were taken in.
+            CibaError: No features were accumulated.
         """
         # The matrix is symmetric and positive semi-definite: these are its eigenvalues, but for
         # tiny negative ones from rounding.
         return np.linalg.eigvalsh(self.covariance)[::-1].clip(min=0.0)
 
-    def log_spectrum(self) -> np.ndarray:
-        """Decimal logarithms of the singular values, as :func:`log_singular_values` gives them.
+    def log_spectrum(self) -> NDArray[np.float64]:
+        """Return the decimal logarithms of the singular values; see :func:`log_singular_values`.
 
         Returns:
             (C,) float64, largest first, finite.
 
         Raises:
-            CibaError: No features were taken in.
+            CibaError: No features were accumulated.
         """
         return _log10_above_rounding(self.singular_values())
 
     def effective_rank(self) -> float:
-        """How many directions the features use, as :func:`effective_rank` defines it.
+        """Return how many directions the features use; see :func:`effective_rank`.
 
         Returns:
             1 to C; 0 for features that are all the same.
 
         Raises:
-            CibaError: No features were taken in.
+            CibaError: No features were accumulated.
         """
         return effective_rank(self.singular_values())
 
     def channel_energy(self, first: int) -> ChannelEnergy:
-        """What part of the energy the first channels hold, such as those a code is distilled into.
+        """Return the share of the energy in the first channels, such as those of a distilled code.
 
         Args:
             first: Number of channels H; channels [0:H] are compared with all.
@@ -207,11 +209,12 @@ class FeatureCovariance:
             Shares of the variance and of the second moment.
 
         Raises:
-            CibaError: There are fewer channels, or no features were taken in.
+            ConfigError: There are fewer channels.
+            CibaError: No features were accumulated.
         """
         mean, scatter = self._state()
         if not 1 <= first <= mean.numel():
-            raise CibaError(
+            raise ConfigError(
                 f'channel_energy: there are no first {first} channels in a feature of '
                 f'{mean.numel()}.'
             )
@@ -234,15 +237,15 @@ class FeatureCovariance:
 
     def _state(self) -> tuple[Tensor, Tensor]:
         if self._mean is None or self._scatter is None:
-            raise CibaError('no features were taken in, so they have no covariance.')
+            raise CibaError('no features were accumulated, so there is no covariance.')
         return self._mean, self._scatter
 
 
-def log_singular_values(features: Features) -> np.ndarray:
-    """The log singular-value spectrum of a feature set (Figures 5 and 6 of the paper).
+def log_singular_values(features: Features) -> NDArray[np.float64]:
+    r"""Return the log singular-value spectrum of a feature set (Figures 5 and 6 of the paper).
 
     Args:
-        features: (B, C) or (B, C, \\*grid).
+        features: (B, C) or (B, C, \*grid).
 
     Returns:
         (C,) float64, decimal logarithms of the singular values of the covariance, largest first.
@@ -250,13 +253,14 @@ def log_singular_values(features: Features) -> np.ndarray:
         that all are finite.
 
     Raises:
-        CibaError: There are no features, their shape does not fit, or a value is not finite.
+        ConfigError: The shape does not fit.
+        CibaError: There are no features, or a value is not finite.
     """
     return _covariance_of(features).log_spectrum()
 
 
 def effective_rank(features_or_spectrum: Features) -> float:
-    """How many directions a feature set uses (Roy and Vetterli, 2007).
+    r"""Return how many directions a feature set uses (Roy and Vetterli, 2007).
 
     The exponential of the entropy of the *covariance's* singular values divided by their sum, that
     is, of the shares of the variance along the principal directions: C if all directions vary
@@ -264,20 +268,21 @@ def effective_rank(features_or_spectrum: Features) -> float:
     square roots of these, give larger numbers.
 
     Args:
-        features_or_spectrum: (B, C) or (B, C, \\*grid) features, or (C,) singular values of their
+        features_or_spectrum: (B, C) or (B, C, \*grid) features, or (C,) singular values of their
             covariance (not their logarithms).
 
     Returns:
         1 to C; 0 where nothing varies.
 
     Raises:
-        CibaError: A value is negative or not finite, or the features do not fit.
+        ConfigError: A singular value is negative or not finite, or the shape does not fit.
+        CibaError: There are no features, or one is not finite.
     """
     if features_or_spectrum.ndim != 1:
         return _covariance_of(features_or_spectrum).effective_rank()
     values = _as_tensor(features_or_spectrum).detach().cpu().double().numpy()
     if not np.isfinite(values).all() or (values < 0).any():
-        raise CibaError(
+        raise ConfigError(
             'effective_rank: a spectrum is made of singular values, which are finite and not '
             'negative; do not pass their logarithms.'
         )
@@ -299,14 +304,15 @@ def _as_tensor(values: Features) -> Tensor:
     return values if isinstance(values, Tensor) else torch.from_numpy(values.copy())
 
 
-def _log10_above_rounding(values: np.ndarray) -> np.ndarray:
+def _log10_above_rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
     machine = np.finfo(np.float64)
     floor = max(values.max() * values.size * machine.eps, machine.tiny)
-    return np.log10(values.clip(min=floor))
+    logarithms: NDArray[np.float64] = np.log10(values.clip(min=floor))
+    return logarithms
 
 
 def _float64_columns(features: Tensor) -> Iterator[Tensor]:
-    """Cut (B, C, \\*grid) features into chunks (C, N) in float64, N > 0 vectors each."""
+    r"""Split (B, C, \*grid) features into chunks (C, N) in float64, N > 0 vectors each."""
     channels = features.size(1)
     cells = features.flatten(2) if features.dim() > 2 else features.unsqueeze(2)
     cells_a_chunk = max(1, _CHUNK_NUMBERS // max(1, channels))

@@ -7,18 +7,23 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from ..errors import CibaError
+from ..errors import ConfigError
 
 
 class MeanAndDeviation(NamedTuple):
-    """Mean and sample standard deviation of repeated runs."""
+    """Mean and sample standard deviation of repeated runs.
+
+    Attributes:
+        mean: In the unit of the scores.
+        deviation: Divided by n - 1, in the same unit.
+    """
 
     mean: float
     deviation: float
 
 
 def mean_and_deviation(values: Sequence[float]) -> MeanAndDeviation:
-    """Mean and sample standard deviation (divided by n - 1) of one score over seeds.
+    """Return mean and sample standard deviation (divided by n - 1) of one score over seeds.
 
     Args:
         values: The scores, at least two.
@@ -27,23 +32,23 @@ def mean_and_deviation(values: Sequence[float]) -> MeanAndDeviation:
         Both in the unit of the scores.
 
     Raises:
-        CibaError: There are fewer than two scores, or one is not finite.
+        ConfigError: There are fewer than two scores, or one is not finite.
     """
     scores = np.asarray(values, dtype=np.float64)
     if scores.ndim != 1 or scores.size < 2:
-        raise CibaError(
+        raise ConfigError(
             f'a deviation needs the scores of at least two runs; got {scores.size}. Run more seeds.'
         )
     if not np.isfinite(scores).all():
         runs = np.flatnonzero(~np.isfinite(scores)).tolist()
-        raise CibaError(f'the scores of runs {runs} are NaN or infinite.')
+        raise ConfigError(f'the scores of runs {runs} are NaN or infinite.')
     return MeanAndDeviation(float(scores.mean()), float(scores.std(ddof=1)))
 
 
 def welch_p_value(
     mean_a: float, std_a: float, n_a: int, mean_b: float, std_b: float, n_b: int
 ) -> float:
-    """Two-sided p-value of Welch's t-test, which allows the two variances to differ.
+    """Return the two-sided p-value of Welch's t-test, which allows the two variances to differ.
 
     Args:
         mean_a: Mean of the first sample.
@@ -55,21 +60,21 @@ def welch_p_value(
 
     Returns:
         Probability of a difference at least as large, either way, between equal means; NaN where
-        neither sample varies, as nothing can be said then.
+        neither sample varies, because the test is undefined then.
 
     Raises:
-        CibaError: A size is below 2, a deviation is negative, or a value is not finite.
+        ConfigError: A size is below 2, a deviation is negative, or a value is not finite.
     """
     # Takes half a second, which importing the package should not.
     from scipy.stats import ttest_ind_from_stats
 
     if min(n_a, n_b) < 2:
-        raise CibaError(
+        raise ConfigError(
             f"Welch's test needs at least two runs of each kind; got {n_a} and {n_b}. Run more "
             'seeds.'
         )
     if not all(map(math.isfinite, (mean_a, std_a, mean_b, std_b))) or min(std_a, std_b) < 0:
-        raise CibaError(
+        raise ConfigError(
             f"Welch's test: means {mean_a} and {mean_b} must be finite, standard deviations "
             f'{std_a} and {std_b} finite and not negative.'
         )

@@ -1,7 +1,7 @@
 """The method (paper, Sec. 4): bottlenecks, Algorithm 1 and Algorithm 2, for any two models.
 
-Nothing here knows of bird's-eye view or nuScenes: a BEV map is a feature (B, C, H, W), the feature
-of a classifier is one without a grid, (B, C).
+Nothing here depends on bird's-eye view or nuScenes: a BEV feature is (B, C, H, W), the feature of a
+classifier has no grid, (B, C).
 """
 
 from .bottleneck_training import (

@@ -1,15 +1,15 @@
-"""Algorithm 1 as a model: learn to predict the student's features from the teacher's.
+"""Algorithm 1 as a model: learn to generate the student's feature from the teacher's.
 
 Z', Z = f'(X'), f_u(X)                      features of the frozen teacher and student
 l_gen = || d(e(z')) - z ||^2                cross-modal generation (Eq. 7, first term)
-l_reg = KL(e(z') || N(0, I))                what the code may know of the teacher (second term)
+l_reg = KL(e(z') || N(0, I))                information of the code on the teacher (second term)
 minimise l_gen + lambda * l_reg             over encoder e and decoder d
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Sequence, cast
 
 import numpy as np
 import torch
@@ -20,52 +20,51 @@ from mmengine.registry import OPTIMIZERS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
 from ..finiteness import look_now
 from ..registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from ..shell import training_command
 from .bottlenecks import Bottleneck
 from .feature_cache import FeatureCache
 from .frozen_model import FrozenModel
-from .hooks import RECORD_KEY
+from .hooks import CHECKPOINT_KEY
 from .taps import crop
 
 
 @MODELS.register_module()
 class BottleneckTraining(BaseModel):
-    """Bottlenecks of any number of sizes, trained at once on the same pair of features.
+    """Train bottlenecks of several sizes at once on the same pair of features (Algorithm 1).
 
-    The two frozen models cost far more than the bottlenecks, so they run once for all sizes. No
-    bottleneck can tell that there are others: its initial weights and its noise follow from
-    ``seed`` and its own size alone, and with :class:`BottleneckOptimWrapper` its gradient is
-    clipped and its step taken by itself.
+    The two frozen models cost far more than the bottlenecks, so they run once for all sizes. The
+    bottlenecks are independent: initial weights and noise depend only on ``seed`` and the size, and
+    :class:`BottleneckOptimWrapper` clips the gradient of each one separately.
 
     Args:
         teacher: Arguments of :class:`FrozenModel`: config, checkpoint, tap, inputs, precision.
         student: The same, of the student trained without distillation.
         bottleneck: Config of the bottleneck, without its size.
         bottleneck_sizes: One bottleneck is trained for each.
-        seed: Of initial weights and noise.
-        feature_cache: Folder to keep features in, so that the frozen models run in the first
+        seed: Seed of initial weights and noise.
+        feature_cache: Folder to store features in, so that the frozen models run in the first
             epoch only; for data sets that fit on disk and pipelines without augmentation.
-            Features are then rounded to half precision, in the first epoch too. None for no
-            cache.
+            Features are then rounded to half precision, in the first epoch too. None disables
+            the cache.
 
     Raises:
-        CibaError: Sizes are missing, repeated, or larger than a feature.
+        ConfigError: Sizes are missing, repeated, or larger than a feature.
     """
 
     def __init__(
         self,
-        teacher: dict,
-        student: dict,
-        bottleneck: dict,
+        teacher: dict[str, Any],
+        student: dict[str, Any],
+        bottleneck: dict[str, Any],
         bottleneck_sizes: Sequence[int] = (2, 4, 8, 16, 32, 64, 128),
         seed: int = 0,
         feature_cache: str | None = None,
     ) -> None:
         if not bottleneck_sizes or len(set(bottleneck_sizes)) != len(bottleneck_sizes):
-            raise CibaError(
+            raise ConfigError(
                 f'bottleneck_sizes is {list(bottleneck_sizes)}; give each size once, at least one.'
             )
         teacher_model = FrozenModel('teacher', **teacher)
@@ -85,29 +84,33 @@ class BottleneckTraining(BaseModel):
                 for size in self.bottleneck_sizes
             }
         )
-        # Counted in the checkpoint: a resumed training goes on with the noise it would have had.
+        # Saved in the checkpoint, so that a resumed training continues with the same noise.
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
 
     def init_weights(self) -> None:
-        """Initialise every bottleneck from the seed, and read the two frozen models' weights.
+        """Initialise every bottleneck from the seed, and load the weights of the frozen models.
 
         Raises:
-            CibaError: A checkpoint is missing or another model's.
+            CibaError: A checkpoint is missing or belongs to another model.
         """
-        for bottleneck in self.bottlenecks.values():
+        for _, bottleneck in self.named_bottlenecks():
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 bottleneck.init_weights()
         self.load_frozen_models()
 
-    def load_frozen_models(self) -> None:
-        """Read the two frozen models' weights and open the cache of their features, once.
+    def named_bottlenecks(self) -> list[tuple[str, Bottleneck]]:
+        """Return name (``h<H>``) and bottleneck of each size."""
+        return cast('list[tuple[str, Bottleneck]]', list(self.bottlenecks.items()))
 
-        mmengine calls :meth:`init_weights` in training only; testing comes here with its first
+    def load_frozen_models(self) -> None:
+        """Load the weights of the frozen models and open the cache of their features, once.
+
+        mmengine calls :meth:`init_weights` in training only; testing calls this with its first
         batch.
 
         Raises:
-            CibaError: A checkpoint is missing or another model's.
+            CibaError: A checkpoint is missing or belongs to another model.
         """
         self.teacher.ensure_loaded()
         self.student.ensure_loaded()
@@ -115,8 +118,8 @@ class BottleneckTraining(BaseModel):
             pair = {'teacher': self.teacher.describe(), 'student': self.student.describe()}
             self._cache = FeatureCache(self.cache_folder, pair)
 
-    def distillation_record(self) -> dict[str, Any]:
-        """What a distiller must know of these bottlenecks, as plain values."""
+    def checkpoint_metadata(self) -> dict[str, Any]:
+        """Return what a distiller needs to know about these bottlenecks, as plain values."""
         return {
             'kind': 'bottlenecks',
             'sizes': list(self.bottleneck_sizes),
@@ -126,7 +129,7 @@ class BottleneckTraining(BaseModel):
         }
 
     def forward(self, mode: str = 'loss', **data: Any) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """Compute the losses of a training batch, or what validation measures.
+        r"""Compute the losses of a training batch, or what validation measures.
 
         Args:
             mode: ``'loss'`` or ``'predict'``.
@@ -135,12 +138,12 @@ class BottleneckTraining(BaseModel):
         Returns:
             For ``'loss'``, for each size H, ``h<H>.loss_generation`` and, weighted by lambda,
             ``h<H>.loss_regularization``. For ``'predict'``, one dict for the batch: the features
-            ``teacher`` (B, C', \\*grid) and ``student`` (B, C, \\*grid), and ``h<H>``, the terms
-            of that bottleneck (see :meth:`Bottleneck.terms`).
+            ``teacher`` (B, C', \*grid) and ``student`` (B, C, \*grid), and ``h<H>``, the
+            :class:`BottleneckEvaluation` of that bottleneck.
 
         Raises:
-            CibaError: A frozen model cannot be loaded, or bottlenecks are to be measured that were
-                neither trained nor loaded.
+            CibaError: A frozen model cannot be loaded, or the bottlenecks are neither trained nor
+                loaded.
         """
         teacher_feature, student_feature = self._features(data)
         if mode == 'loss':
@@ -153,10 +156,10 @@ class BottleneckTraining(BaseModel):
         entropy = (self.seed, get_rank(), int(self.steps))
         noise_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         losses = {}
-        for name, bottleneck in self.bottlenecks.items():
+        for name, bottleneck in self.named_bottlenecks():
             generator = torch.Generator(teacher_feature.device).manual_seed(noise_seed)
-            terms = bottleneck(teacher_feature, student_feature, generator)
-            losses.update({f'{name}.{term}': value for term, value in terms.items()})
+            own = bottleneck(teacher_feature, student_feature, generator)
+            losses.update({f'{name}.{loss}': value for loss, value in own.items()})
         return losses
 
     def _measure(self, teacher_feature: Tensor, student_feature: Tensor) -> list[dict[str, Any]]:
@@ -165,15 +168,15 @@ class BottleneckTraining(BaseModel):
                 'these bottlenecks were not trained for a single step, so there is nothing to '
                 'measure. Give a checkpoint of an Algorithm 1 run.'
             )
-        terms = {
-            name: bottleneck.terms(teacher_feature, student_feature)
-            for name, bottleneck in self.bottlenecks.items()
+        evaluations = {
+            name: bottleneck.evaluate(teacher_feature, student_feature)
+            for name, bottleneck in self.named_bottlenecks()
         }
-        return [{'teacher': teacher_feature, 'student': student_feature, **terms}]
+        return [{'teacher': teacher_feature, 'student': student_feature, **evaluations}]
 
-    def _features(self, data: dict) -> tuple[Tensor, Tensor]:
+    def _features(self, data: dict[str, Any]) -> tuple[Tensor, Tensor]:
         self.load_frozen_models()
-        cache, samples, device = self._cache, data.get('data_samples'), self.steps.device
+        cache, samples, device = self._cache, data.get('data_samples', ()), self.steps.device
         if cache is not None:
             pair = cache.get(samples, device)
             if pair is not None:
@@ -182,19 +185,19 @@ class BottleneckTraining(BaseModel):
         teacher_feature, window = self.teacher.target(data, student_feature, self.student.tap)
         student_feature = crop(student_feature, window)
         if cache is not None:
-            # What is kept for later runs has to be sound.
+            # Only finite features may be stored for later runs.
             look_now()
-            # Rounded as they will be read back: a cache that is filled changes no step.
+            # Rounded as they will be read back, so that a full cache changes no step.
             return cache.put(samples, teacher_feature, student_feature)
         return teacher_feature, student_feature
 
 
 @OPTIM_WRAPPERS.register_module()
 class BottleneckOptimWrapper(OptimWrapper):
-    """Clips the gradient of each parameter group by itself.
+    """Clip the gradient of each parameter group separately.
 
     The optimizers in use (AdamW, SGD) update every parameter from its own gradient and history, so
-    with one group a bottleneck each one takes the step it would take alone.
+    with one group per bottleneck each one takes the step it would take alone.
     """
 
     def _clip_grad(self) -> None:
@@ -209,27 +212,27 @@ class BottleneckOptimWrapper(OptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class BottleneckOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Build the optimizer of a :class:`BottleneckTraining` with one parameter group a bottleneck.
+    """Build the optimizer of a :class:`BottleneckTraining`, one parameter group per bottleneck.
 
     The arguments are mmengine's: ``optim_wrapper_cfg``, the config of a
     :class:`BottleneckOptimWrapper` and, within, of the optimizer; ``paramwise_cfg`` is not
     supported and must be None.
 
     Raises:
-        CibaError: The model is no :class:`BottleneckTraining`.
+        ConfigError: The model is not a :class:`BottleneckTraining`.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the wrapper for a model, wrapped for distributed training or not."""
+        """Build the optimizer wrapper of a model, wrapped for distributed training or not."""
         model = getattr(model, 'module', model)
         if not isinstance(model, BottleneckTraining):
-            raise CibaError(
+            raise ConfigError(
                 'BottleneckOptimWrapperConstructor is for BottleneckTraining, not for '
                 f'{type(model).__name__}; remove it from optim_wrapper.'
             )
         groups = [
             {'params': list(bottleneck.parameters()), 'bottleneck': name}
-            for name, bottleneck in model.bottlenecks.items()
+            for name, bottleneck in model.named_bottlenecks()
         ]
         optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=groups))
         wrapper = dict(self.optim_wrapper_cfg)
@@ -238,40 +241,40 @@ class BottleneckOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 
 def load_bottleneck(checkpoint: str, size: int, teacher: FrozenModel, config: str) -> Bottleneck:
-    """Read one bottleneck of an Algorithm 1 run, checked against the teacher it will encode.
+    """Load one bottleneck of an Algorithm 1 run, checked against the teacher it will encode.
 
     Args:
         checkpoint: A checkpoint of :class:`BottleneckTraining`.
         size: Which of its bottlenecks, by the number of channels H.
         teacher: The loaded teacher.
-        config: The config that trains bottlenecks, for the message if there is no such file.
+        config: The config that trains bottlenecks, for the message if the file is missing.
 
     Returns:
         The bottleneck, in evaluation mode and without gradients.
 
     Raises:
-        CibaError: The file is missing, holds no bottlenecks or not this size, or they were trained
-            for another teacher or another tap.
+        ConfigError: The file is missing, holds no bottlenecks or not this size, or they belong to
+             another teacher or another tap.
     """
     if '://' not in checkpoint and not Path(checkpoint).is_file():
-        raise CibaError(
+        raise ConfigError(
             f'distillation needs the bottleneck {checkpoint}, and there is no such file. Make it '
             f'with\n{training_command(config)}'
         )
     content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
-    record = content.get(RECORD_KEY, {})
-    if record.get('kind') != 'bottlenecks':
-        raise CibaError(
+    metadata = content.get(CHECKPOINT_KEY, {})
+    if metadata.get('kind') != 'bottlenecks':
+        raise ConfigError(
             f'{checkpoint} is no checkpoint of bottlenecks (Algorithm 1). Make one with\n'
             f'{training_command(config)}'
         )
-    if size not in record['sizes']:
-        raise CibaError(
-            f'{checkpoint} has bottlenecks of sizes {record["sizes"]}, not {size}. Take one of '
+    if size not in metadata['sizes']:
+        raise ConfigError(
+            f'{checkpoint} has bottlenecks of sizes {metadata["sizes"]}, not {size}. Take one of '
             f'these, or add {size} to bottleneck_sizes of {config} and train it again.'
         )
-    _require_same_teacher(record['teacher'], teacher, checkpoint)
-    bottleneck = MODELS.build(dict(record['bottleneck'], bottleneck_size=size))
+    _require_same_teacher(metadata['teacher'], teacher, checkpoint)
+    bottleneck: Bottleneck = MODELS.build(dict(metadata['bottleneck'], bottleneck_size=size))
     prefix = f'bottlenecks.h{size}.'
     bottleneck.load_state_dict(
         {
@@ -280,32 +283,33 @@ def load_bottleneck(checkpoint: str, size: int, teacher: FrozenModel, config: st
             if name.startswith(prefix)
         }
     )
-    return bottleneck.eval().requires_grad_(False)
+    bottleneck.eval().requires_grad_(False)
+    return bottleneck
 
 
-def _require_same_teacher(recorded: dict, teacher: FrozenModel, checkpoint: str) -> None:
-    if recorded['fingerprint'] != teacher.fingerprint:
-        raise CibaError(
+def _require_same_teacher(stored: dict[str, Any], teacher: FrozenModel, checkpoint: str) -> None:
+    if stored['fingerprint'] != teacher.fingerprint:
+        raise ConfigError(
             f'the bottlenecks in {checkpoint} were trained on the teacher '
-            f'{recorded["checkpoint"]} ({recorded["config"]}) as it was then; '
+            f'{stored["checkpoint"]} ({stored["config"]}) as it was then; '
             f'{teacher.checkpoint} holds other weights. Train the bottlenecks again on this '
             'teacher, or give the teacher they belong to.'
         )
     now = teacher.tap.describe()
-    if recorded['tap'] != now:
+    if stored['tap'] != now:
         changed = [
-            f'{key} {recorded["tap"][key]!r} there, {now[key]!r} here'
+            f'{key} {stored["tap"][key]!r} there, {now[key]!r} here'
             for key in now
-            if recorded['tap'].get(key) != now[key]
+            if stored['tap'].get(key) != now[key]
         ]
-        raise CibaError(
+        raise ConfigError(
             f"the bottlenecks in {checkpoint} encode another tap of the teacher's: "
             f'{"; ".join(changed)}. Use the same tap in both configs.'
         )
 
 
 def _plain(value: Any) -> Any:
-    """Config values without the classes of the config library, which checkpoints may not hold."""
+    """Return a config value as plain containers: checkpoints must not hold config classes."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -14,7 +14,7 @@ from mmengine.dist import all_reduce
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ..errors import CibaError
+from ..errors import ConfigError
 from ..finiteness import require_finite
 from ..registry import MODELS, TASK_UTILS
 from .bottleneck_training import load_bottleneck
@@ -26,12 +26,12 @@ _PREFIX = 'student.'
 
 @MODELS.register_module()
 class Distiller(BaseModel):
-    """Trains a student with its own loss and a distillation loss on one of its features.
+    r"""Train a student with its own loss and a distillation loss on one of its features.
 
     With a bottleneck this is CIBA: the target is the teacher's H-channel code, and only the
     student's first H channels are compared with it. Without one the target is the teacher's whole
-    feature (the paper's MSE baselines). In checkpoints, and for everything but training losses, a
-    distiller *is* its student: same names, same predictions.
+    feature (the paper's MSE baselines). In checkpoints and predictions a distiller is its
+    student: same names, same outputs.
 
     Args:
         student: Config of the student model.
@@ -39,38 +39,38 @@ class Distiller(BaseModel):
         teacher: Arguments of :class:`FrozenModel`: config, checkpoint, tap, inputs, precision.
         bottleneck: ``checkpoint`` of an Algorithm 1 run, the ``config`` that made it, and the
             ``size`` H; None to distil the whole feature.
-        loss: Config of the distillation loss, on (B, H, \\*grid) student and target.
-        loss_weight: Of the distillation loss; the paper weighs it like the task loss.
+        loss: Config of the distillation loss, on (B, H, \*grid) student and target.
+        loss_weight: Weight of the distillation loss; in the paper it equals that of the task loss.
         target: ``'mean'`` takes the mean of the code's distribution, ``'sample'`` a sample of it.
             The paper does not say; the mean is the default because noise in a squared error only
-            adds to its gradient's variance.
+            increases the variance of its gradient.
         normalize_target: Bring every channel of the target to zero mean and unit variance over
             batch and cells, of all processes.
-        target_weight: Config of a component that makes a weight (B, 1, \\*grid) from the batch's
+        target_weight: Config of a component that returns a weight (B, 1, \*grid) for the batch's
             data samples, for losses that take one; None for equal weights.
-        student_inputs: Which of the batch's inputs the student gets, by key; None for all.
+        student_inputs: Keys of the batch's inputs that the student gets; None for all.
 
     Raises:
-        CibaError: A value is not one of those above, or a config or a tap does not exist.
+        ConfigError: A value is not allowed, or a config or a tap does not exist.
     """
 
     def __init__(
         self,
-        student: dict,
-        student_tap: dict,
-        teacher: dict,
-        bottleneck: dict | None = None,
-        loss: dict | None = None,
+        student: dict[str, Any],
+        student_tap: dict[str, Any],
+        teacher: dict[str, Any],
+        bottleneck: dict[str, Any] | None = None,
+        loss: dict[str, Any] | None = None,
         loss_weight: float = 1.0,
         target: str = 'mean',
         normalize_target: bool = False,
-        target_weight: dict | None = None,
+        target_weight: dict[str, Any] | None = None,
         student_inputs: Sequence[str] | None = None,
     ) -> None:
         if target not in ('mean', 'sample'):
-            raise CibaError(f"target is {target!r}; it must be 'mean' or 'sample'.")
+            raise ConfigError(f"target is {target!r}; it must be 'mean' or 'sample'.")
         if bottleneck is not None and set(bottleneck) != {'checkpoint', 'config', 'size'}:
-            raise CibaError(
+            raise ConfigError(
                 f'bottleneck has {sorted(bottleneck)}; it needs checkpoint, config and size.'
             )
         teacher_model = FrozenModel('teacher', **teacher)
@@ -93,21 +93,21 @@ class Distiller(BaseModel):
         self._register_load_state_dict_pre_hook(_add_prefix)
 
     def init_weights(self) -> None:
-        """Initialise the student, and read the weights of teacher and bottleneck.
+        """Initialise the student, and load the weights of teacher and bottleneck.
 
         Raises:
-            CibaError: A checkpoint is missing, another model's, or does not fit the others.
+            CibaError: A checkpoint is missing, of another model, or does not fit the others.
         """
         self.student.init_weights()
         self.load_frozen_models()
 
     def load_frozen_models(self) -> None:
-        """Read the weights of teacher and bottleneck, once.
+        """Load the weights of teacher and bottleneck, once.
 
         Only the distillation loss needs them; validation and testing run the student alone.
 
         Raises:
-            CibaError: A checkpoint is missing, another model's, or does not fit the others.
+            CibaError: A checkpoint is missing, of another model, or does not fit the others.
         """
         self.teacher.ensure_loaded()
         if self.bottleneck_config is not None and self.teacher.encoder is None:
@@ -116,10 +116,10 @@ class Distiller(BaseModel):
     @property
     def bottleneck_size(self) -> int | None:
         """Channels H of the code; None if the whole feature is distilled."""
-        return None if self.bottleneck_config is None else self.bottleneck_config['size']
+        return None if self.bottleneck_config is None else int(self.bottleneck_config['size'])
 
-    def distillation_record(self) -> dict[str, Any]:
-        """How this student was distilled, as plain values."""
+    def checkpoint_metadata(self) -> dict[str, Any]:
+        """Return how this student was distilled, as plain values."""
         bottleneck = self.bottleneck_config
         method = type(self.loss).__name__
         return {
@@ -150,7 +150,7 @@ class Distiller(BaseModel):
             losses = self.student(**batch, mode='loss')
         return {**losses, 'loss_distillation': self._distillation_loss(reader.feature, data)}
 
-    def _distillation_loss(self, student_feature: Tensor, data: dict) -> Tensor:
+    def _distillation_loss(self, student_feature: Tensor, data: dict[str, Any]) -> Tensor:
         self.load_frozen_models()
         target, window = self.teacher.target(
             data, student_feature, self.student_tap, sample=self.target == 'sample'
@@ -158,13 +158,13 @@ class Distiller(BaseModel):
         feature = crop(student_feature, window)
         channels, width = target.size(1), feature.size(1)
         if self.bottleneck_size is None and channels != width:
-            raise CibaError(
+            raise ConfigError(
                 f"the teacher's feature has {channels} channels and the student's at "
                 f'{self.student_tap.module} has {width}. Choose another tap, or distil a code '
                 '(bottleneck=dict(...)), which needs no equal widths.'
             )
         if channels > width:
-            raise CibaError(
+            raise ConfigError(
                 f"the code has {channels} channels and the student's feature at "
                 f'{self.student_tap.module} has {width}. Take a smaller bottleneck.'
             )
@@ -174,13 +174,13 @@ class Distiller(BaseModel):
         if self.target_weight is not None:
             weight = self.target_weight(data['data_samples'], tuple(student_feature.shape[2:]))
             arguments.append(crop(weight, window).to(target))
-        loss = self.loss_weight * self.loss(*arguments)
+        loss: Tensor = self.loss_weight * self.loss(*arguments)
         require_finite(loss, "the distillation loss (the student's feature)", data)
         return loss
 
 
 def _normalize(target: Tensor) -> Tensor:
-    """Every channel to zero mean and unit variance over the batch and cells of all processes."""
+    """Bring channels to zero mean and unit variance over batch and cells of all processes."""
     values = target.transpose(0, 1).flatten(1).double()
     sums = torch.stack(
         (torch.full_like(values[:, 0], values.size(1)), values.sum(1), values.square().sum(1))
@@ -190,13 +190,16 @@ def _normalize(target: Tensor) -> Tensor:
     mean = first / count
     deviation = (second / count - mean.square()).clamp(min=0).sqrt()
     shape = (1, -1) + (1,) * (target.dim() - 2)
-    # A channel that never varies carries nothing; it stays at zero instead of becoming noise.
+    # A constant channel becomes zero instead of amplified rounding error.
     scale = torch.where(deviation > 0, 1 / deviation, torch.zeros_like(deviation))
-    return ((target.double() - mean.view(shape)) * scale.view(shape)).to(target.dtype)
+    normalized: Tensor = (target.double() - mean.view(shape)) * scale.view(shape)
+    return normalized.to(target.dtype)
 
 
-def _drop_prefix(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
-    """After ``state_dict()``: leave the student's entries only, under the student's own names."""
+def _drop_prefix(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
+) -> None:
+    """Keep only the student's entries of a ``state_dict()``, under the student's own names."""
     metadata = getattr(state_dict, '_metadata', {})
     root = metadata.get(prefix + _PREFIX[:-1], {})
     for entries in (state_dict, metadata):
@@ -207,8 +210,10 @@ def _drop_prefix(module: nn.Module, state_dict: dict, prefix: str, local_metadat
     metadata[prefix[:-1]] = root
 
 
-def _add_prefix(state_dict: dict, prefix: str, local_metadata: dict, *unused: Any) -> None:
-    """Before ``load_state_dict()``: the student's own names become those inside the distiller."""
+def _add_prefix(
+    state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *unused: Any
+) -> None:
+    """Rename the student's entries to those of the distiller, before ``load_state_dict()``."""
     metadata = getattr(state_dict, '_metadata', None) or {}
     for name in [name for name in state_dict if name.startswith(prefix)]:
         state_dict[prefix + _PREFIX + name[len(prefix) :]] = state_dict.pop(name)

@@ -1,4 +1,4 @@
-"""Features of the two frozen models on disk, for data sets small enough to keep them."""
+"""Features of the two frozen models on disk, for data sets small enough to store them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Sequence, Tuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
 from ..files import make_folder, write_file
 
 _RESERVE_BYTES = 2**30
 _ROLES = ('teacher', 'student')
+_Pair = Tuple[NDArray[np.float16], ...]
 _NO_NAMES = (
     'a feature cache needs to tell samples apart: pack data samples with token or sample_idx '
     '(meta_keys of the pipeline), or set feature_cache=None.'
@@ -26,41 +28,41 @@ _NO_NAMES = (
 
 
 class FeatureCache:
-    """Pairs of features by sample, in a folder that belongs to one pair of models and taps.
+    """Pairs of features by sample, in a folder of their own for each pair of models and taps.
 
-    Other weights or another tap lead to another folder, so features are never mixed up. Features
-    are kept in half precision and handed out rounded to it from the first time on: a training
-    sees the same numbers whether the cache is empty, full or in between.
+    Other weights or another tap give another folder, so features are never mixed up. Features are
+    stored in half precision and returned rounded to it from the first time on, so training does not
+    depend on what the cache holds.
 
     Args:
-        folder: Where caches lie; one subfolder is made in it.
+        folder: Parent folder of all caches; one subfolder is made in it.
         pair: What defines the features (configs, weights, taps), as plain values.
 
     Raises:
         CibaError: The folder cannot be made.
     """
 
-    def __init__(self, folder: str | os.PathLike, pair: dict[str, Any]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], pair: dict[str, Any]) -> None:
         key = hashlib.sha256(json.dumps(pair, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = Path(folder, key)
         make_folder(self.folder)
 
     def get(self, samples: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor] | None:
-        """Return the features of a batch if all of its samples are there.
+        r"""Return the features of a batch if all of its samples are stored.
 
         Args:
             samples: The batch's data samples.
-            device: Where the features go.
+            device: Device of the result.
 
         Returns:
-            (B, C', \\*grid) of the teacher and (B, C, \\*grid) of the student, float32; or None.
+            (B, C', \*grid) of the teacher and (B, C, \*grid) of the student, float32; or None.
             A file that is damaged counts as missing.
 
         Raises:
-            CibaError: Nothing tells the samples apart.
+            ConfigError: The samples have no name that distinguishes them.
         """
         if not samples:
-            raise CibaError(_NO_NAMES)
+            raise ConfigError(_NO_NAMES)
         pairs = []
         for sample in samples:
             pair = _read(self._file(sample))
@@ -72,19 +74,20 @@ class FeatureCache:
     def put(
         self, samples: Sequence[Any], teacher: Tensor, student: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Keep the features of a batch, and return them as :meth:`get` will.
+        r"""Store the features of a batch, and return them as :meth:`get` will.
 
         Args:
-            samples: The batch's data samples. What is kept of one of them already, stays.
-            teacher: (B, C', \\*grid).
-            student: (B, C, \\*grid).
+            samples: The batch's data samples. Features that are stored already are kept.
+            teacher: (B, C', \*grid).
+            student: (B, C, \*grid).
 
         Returns:
-            (B, C', \\*grid) and (B, C, \\*grid), float32, rounded to half precision.
+            (B, C', \*grid) and (B, C, \*grid), float32, rounded to half precision.
 
         Raises:
-            CibaError: The disk is nearly full or cannot be written to, or a feature has values
-                that half precision does not reach.
+            ConfigError: The samples have no name that distinguishes them.
+            CibaError: The disk is nearly full or cannot be written to, or a feature exceeds the
+                range of half precision.
         """
         pairs = []
         for sample, features in zip(samples, zip(teacher, student)):
@@ -96,47 +99,50 @@ class FeatureCache:
             pairs.append(pair)
         return _stack(pairs, teacher.device)
 
-    def _write(self, file: Path, pair: tuple[np.ndarray, ...]) -> None:
+    def _write(self, file: Path, pair: _Pair) -> None:
         for role, feature in zip(_ROLES, pair):
             if not np.isfinite(feature).all():
                 raise CibaError(
                     f"feature_cache: the {role}'s feature has values beyond 65504, the largest "
-                    'of half precision, in which features are kept. Set feature_cache=None.'
+                    'of half precision, in which features are stored. Set feature_cache=None.'
                 )
-        if shutil.disk_usage(self.folder).free < sum(map(np.size, pair)) * 2 + _RESERVE_BYTES:
+        if (
+            shutil.disk_usage(self.folder).free
+            < sum(feature.nbytes for feature in pair) + _RESERVE_BYTES
+        ):
             raise CibaError(
                 f'{self.folder}: the disk is nearly full. Give feature_cache a folder on a '
                 'larger one, or None to compute features anew in every epoch.'
             )
-        # The checksums of this format tell a damaged file; those of torch.save are not looked at.
+        # The checksums of this format reveal a damaged file; torch.load ignores its own.
         content = io.BytesIO()
         np.savez(content, **dict(zip(_ROLES, pair)))
         write_file(file, content.getvalue())
 
     def _file(self, sample: Any) -> Path:
-        """The file of a sample, named by what tells it from all others, of other splits too."""
+        """Return the file of a sample, named by what identifies it in all splits."""
         metainfo = getattr(sample, 'metainfo', {})
         name = metainfo.get('token')
         if not name and 'sample_idx' in metainfo:
             # Counts the samples of one info file only.
-            place = [metainfo.get(key) for key in ('lidar_path', 'img_path', 'filename')]
-            name = json.dumps([metainfo['sample_idx'], *place], default=str)
+            sources = [metainfo.get(key) for key in ('lidar_path', 'img_path', 'filename')]
+            name = json.dumps([metainfo['sample_idx'], *sources], default=str)
         if not name:
-            raise CibaError(_NO_NAMES)
+            raise ConfigError(_NO_NAMES)
         return self.folder / f'{hashlib.sha256(str(name).encode()).hexdigest()[:32]}.npz'
 
 
-def _read(file: Path) -> tuple[np.ndarray, ...] | None:
-    """The pair that a file holds; None if there is no such file or it is damaged."""
+def _read(file: Path) -> _Pair | None:
+    """Return the pair in a file; None if there is no such file or it is damaged."""
     try:
         with np.load(file, allow_pickle=False) as content:
-            pair = tuple(content[role] for role in _ROLES)
-    # Damage shows in as many ways as there are fields in the format.
+            pair: _Pair = tuple(content[role] for role in _ROLES)
+    # A damaged file may raise any kind of error.
     except Exception:
         return None
     return pair if all(feature.dtype == np.float16 for feature in pair) else None
 
 
-def _stack(pairs: Sequence[tuple[np.ndarray, ...]], device: torch.device) -> tuple[Tensor, Tensor]:
+def _stack(pairs: Sequence[_Pair], device: torch.device) -> tuple[Tensor, Tensor]:
     teacher, student = (torch.from_numpy(np.stack(features)) for features in zip(*pairs))
     return teacher.to(device).float(), student.to(device).float()

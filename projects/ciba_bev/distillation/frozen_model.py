@@ -1,4 +1,4 @@
-"""The holder of a frozen model: the teacher, or Algorithm 1's undistilled student."""
+"""A frozen model: the teacher, or the undistilled student of Algorithm 1."""
 
 from __future__ import annotations
 
@@ -12,55 +12,54 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from ..checkpoints.matching import load_weights, require_complete, weights_of
-from ..errors import CibaError
+from ..errors import ConfigError
 from ..finiteness import require_finite
 from ..registry import MODELS
 from ..shell import training_command
 from .bottlenecks import Bottleneck
-from .hooks import RECORD_KEY
+from .hooks import CHECKPOINT_KEY
 from .taps import FeatureTap, Window, align_to_student
 
 PRECISIONS = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
 class FrozenModel:
-    """A model that is run up to a tap, without autograd, and never trained or saved.
+    """A model that runs up to a tap, without autograd, and is never trained or saved.
 
-    It is deliberately not an ``nn.Module``: the model that holds it does not list it among its
-    submodules, so it stays out of the optimizer, checkpoints, distributed training and
-    ``train()``.
+    It is deliberately not an ``nn.Module``: it is no submodule of the model that holds it, so it
+    stays out of the optimizer, checkpoints, distributed training and ``train()``.
 
-    Its weights are read at the latest when it is first used, in training, validation and testing
-    alike: there is no way to a feature of random weights.
+    Its weights are loaded at the latest on first use, in training, validation and testing alike, so
+    it never returns a feature of random weights.
 
     Args:
-        role: What it is to its holder, for messages: ``'teacher'`` or ``'student'``.
-        config: Config file whose ``model`` it is, or that config itself.
-        checkpoint: Its trained weights, a file or an address.
+        role: ``'teacher'`` or ``'student'``, for messages.
+        config: Config file that defines ``model``, or the config of the model itself.
+        checkpoint: Its trained weights, a file or a URL.
         tap: Arguments of :class:`FeatureTap`.
-        inputs: Which of the batch's inputs it gets, by key (``['points']``); None for all.
+        inputs: Keys of the batch's inputs that it gets (``['points']``); None for all.
         precision: ``'float32'``, ``'float16'``, ``'bfloat16'``, or ``'auto'``: bfloat16 on GPUs
             that have it, float16 on others, float32 on the CPU.
 
     Raises:
-        CibaError: The config or the precision does not exist.
+        ConfigError: The config, the precision or the tap does not exist.
     """
 
     def __init__(
         self,
         role: str,
-        config: str | dict,
+        config: str | dict[str, Any],
         checkpoint: str,
-        tap: dict,
+        tap: dict[str, Any],
         inputs: Sequence[str] | None = None,
         precision: str = 'auto',
     ) -> None:
         if precision not in (*PRECISIONS, 'auto'):
-            raise CibaError(
+            raise ConfigError(
                 f'{role}: precision is {precision!r}; it must be auto or one of {list(PRECISIONS)}.'
             )
         if isinstance(config, str) and not Path(config).is_file():
-            raise CibaError(
+            raise ConfigError(
                 f'{role}: there is no config {config}. The path is relative to the folder the '
                 'command is run in.'
             )
@@ -76,32 +75,32 @@ class FrozenModel:
         with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
             self.model = registry.build(cfg.model)
         self.model.eval().requires_grad_(False)
-        # Fails here, before any data are read, if there is no such place.
+        # Fails here, before any data are read, if there is no such submodule.
         self.tap.attach(self.model)
 
     def load(self, allow_distilled: bool = False) -> None:
-        """Read the trained weights.
+        """Load the trained weights.
 
         Args:
-            allow_distilled: Whether they may be those of a distilled student, which is something
-                to look at but nothing to distil from.
+            allow_distilled: Accept the weights of a distilled student, for analysis; nothing may be
+                distilled from them.
 
         Raises:
-            CibaError: They are missing, another model's, or a distilled student's.
+            CibaError: They are missing, belong to another model, or to a distilled student.
         """
         if '://' not in self.checkpoint and not Path(self.checkpoint).is_file():
-            raise CibaError(
+            raise ConfigError(
                 f'the {self.role} needs {self.checkpoint}, and there is no such file. '
                 'Make it with\n'
                 f'{training_command(self.config)}\n'
                 'or set the path to trained weights that you have.'
             )
         checkpoint = CheckpointLoader.load_checkpoint(self.checkpoint, 'cpu')
-        record = checkpoint.get(RECORD_KEY, {})
-        if record.get('kind') == 'distilled student' and not allow_distilled:
-            raise CibaError(
+        metadata = checkpoint.get(CHECKPOINT_KEY, {})
+        if metadata.get('kind') == 'distilled student' and not allow_distilled:
+            raise ConfigError(
                 f'the {self.role} must be trained without distillation, but {self.checkpoint} is '
-                f'a student distilled with {record.get("method")}. Give the checkpoint of a '
+                f'a student distilled with {metadata.get("method")}. Give the checkpoint of a '
                 f'training of {self.config}.'
             )
         comparison = load_weights(self.model, weights_of(checkpoint))
@@ -109,7 +108,7 @@ class FrozenModel:
         self.fingerprint = fingerprint_of(self.model.state_dict())
 
     def ensure_loaded(self) -> None:
-        """Read the trained weights, unless that was done already.
+        """Load the trained weights, unless they are loaded already.
 
         Raises:
             CibaError: As :meth:`load`.
@@ -118,7 +117,7 @@ class FrozenModel:
             self.load()
 
     def describe(self) -> dict[str, Any]:
-        """Whose features these are, as plain values, for records."""
+        """Return config, checkpoint, fingerprint and tap as plain values, for checkpoints."""
         return {
             'config': self.config,
             'checkpoint': self.checkpoint,
@@ -127,24 +126,24 @@ class FrozenModel:
         }
 
     def to(self, device: torch.device) -> None:
-        """Move the model, unless it is there already."""
+        """Move the model to a device, unless it is there already."""
         if next(self.model.parameters()).device != device:
             self.model.to(device)
 
     @torch.no_grad()
-    def feature(self, data: dict, device: torch.device | str = 'cpu') -> Tensor:
-        """Run the model as far as the tap.
+    def feature(self, data: dict[str, Any], device: torch.device | str = 'cpu') -> Tensor:
+        r"""Run the model as far as the tap.
 
         Args:
             data: ``inputs`` and ``data_samples``, as the data loader gives them. Left unchanged.
             device: Where the model runs; it moves there first.
 
         Returns:
-            The tapped feature, (B, C, \\*grid), float32, without gradient.
+            The tapped feature, (B, C, \*grid), float32, without gradient.
 
         Raises:
-            CibaError: The weights cannot be loaded, the batch lacks an input, or the feature is
-                not finite; the message names the samples.
+            CibaError: The weights cannot be loaded, the batch lacks an input, or the feature is not
+                finite; the message names the samples.
         """
         self.ensure_loaded()
         device = torch.device(device)
@@ -160,19 +159,24 @@ class FrozenModel:
 
     @torch.no_grad()
     def target(
-        self, data: dict, student_feature: Tensor, student_tap: FeatureTap, sample: bool = False
+        self,
+        data: dict[str, Any],
+        student_feature: Tensor,
+        student_tap: FeatureTap,
+        sample: bool = False,
     ) -> tuple[Tensor, Window]:
-        """Compute what a student's feature is to imitate.
+        r"""Compute the target of a student's feature (Algorithm 2: h').
 
         Args:
             data: A collated batch.
-            student_feature: (B, C, \\*grid); says where the target is needed.
-            student_tap: Where that was read.
+            student_feature: (B, C, \*grid); its grid and device are those of the target.
+            student_tap: Where ``student_feature`` was read.
             sample: Take a sample of the code's distribution instead of its mean.
 
         Returns:
-            The code h' (B, H, \\*covered), or the whole feature if there is no encoder, float32,
-            on the cells of the student's grid that the teacher covers; and these cells.
+            The code h' (B, H, \*covered), or the whole feature if there is no encoder, float32,
+            on the cells of the student's grid that the teacher covers; and the window of these
+            cells.
 
         Raises:
             CibaError: As :meth:`feature`, or the two grids cannot be aligned.
@@ -184,12 +188,12 @@ class FrozenModel:
             feature = self.encoder.to(device).encode(feature, sample=sample).float()
         return feature, window
 
-    def _select(self, data: dict) -> dict:
-        """Select this model's inputs from a batch, with data samples of its own to write on."""
+    def _select(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Select this model's inputs from a batch, with copies of the data samples."""
         selected = select_inputs(data, self.inputs, self.role)
         samples = selected.get('data_samples')
         if samples is not None:
-            # Preprocessing notes image sizes on the samples; the other model notes its own.
+            # Preprocessing writes image sizes into the samples, different ones for each model.
             selected['data_samples'] = [
                 sample.clone() if hasattr(sample, 'clone') else sample for sample in samples
             ]
@@ -203,19 +207,19 @@ class FrozenModel:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def select_inputs(data: dict, names: Sequence[str] | None, role: str) -> dict:
-    """Keep some of a collated batch's inputs.
+def select_inputs(data: dict[str, Any], names: Sequence[str] | None, role: str) -> dict[str, Any]:
+    """Select some of a collated batch's inputs.
 
     Args:
         data: ``inputs`` and ``data_samples``.
         names: Keys of ``inputs`` to keep; None for all of them.
-        role: Whose inputs they are, for messages.
+        role: ``'teacher'`` or ``'student'``, for messages.
 
     Returns:
-        A new dict; what it holds is shared with ``data``.
+        A new dict; its values are shared with ``data``.
 
     Raises:
-        CibaError: An input is not in the batch.
+        ConfigError: An input is not in the batch.
     """
     if names is None:
         return dict(data)
@@ -223,7 +227,7 @@ def select_inputs(data: dict, names: Sequence[str] | None, role: str) -> dict:
     for name in names:
         if not isinstance(inputs, dict) or name not in inputs:
             found = ', '.join(inputs) if isinstance(inputs, dict) else 'a single tensor'
-            raise CibaError(
+            raise ConfigError(
                 f'the {role} reads {name!r} but the batch has {found}. Load it in the pipeline '
                 '(see configs/_base_/datasets/nuscenes_lidar_camera.py) and pack it.'
             )
@@ -231,7 +235,7 @@ def select_inputs(data: dict, names: Sequence[str] | None, role: str) -> dict:
 
 
 def fingerprint_of(weights: dict[str, Tensor]) -> str:
-    """A short name for a set of weights: the same for the same values, whatever file they are in.
+    """Return a fingerprint of weights, which depends on their values but not on their file.
 
     Args:
         weights: A state dict.

@@ -1,4 +1,4 @@
-"""What a checkpoint says about how it came to be, so that the wrong one is refused."""
+"""Store in a checkpoint how it was trained, so that the wrong one is rejected."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from mmengine.runner import Runner
 
 from ..registry import HOOKS
 
-RECORD_KEY = 'distillation'
+# Where a checkpoint holds the metadata, beside 'state_dict'.
+CHECKPOINT_KEY = 'distillation'
 
 
 @HOOKS.register_module()
 class DistillationRecordHook(Hook):
-    """Writes into every checkpoint what the trained model's ``distillation_record()`` returns.
+    """Write the trained model's ``checkpoint_metadata()`` into every checkpoint.
 
-    A file of bottlenecks says which teacher, taps and sizes they belong to; a distilled student
-    says that it is one. The record lies beside the weights, under ``'distillation'``.
+    The metadata of bottlenecks name their teacher, taps and sizes; those of a distilled student say
+    that it is one. They are stored beside the weights, under :data:`CHECKPOINT_KEY`.
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Add the record.
+        """Add the metadata.
 
         Args:
             runner: The runner that saves.
             checkpoint: What will be saved; changed in place.
         """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if hasattr(model, 'distillation_record'):
-            checkpoint[RECORD_KEY] = model.distillation_record()
+        if hasattr(model, 'checkpoint_metadata'):
+            checkpoint[CHECKPOINT_KEY] = model.checkpoint_metadata()

@@ -1,4 +1,4 @@
-"""Where a feature is read, how it becomes (B, C, *grid), and how two grids are aligned."""
+"""Read a feature of a model as (B, C, *grid), and align the grids of two features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import CibaError
+from ..errors import ConfigError
 
 LAYOUTS = ('channels_first', 'channels_last', 'tokens')
 SOURCES = ('output', 'input')
@@ -22,31 +22,31 @@ Window = Tuple[slice, ...]
 
 
 class TapReached(BaseException):
-    """Ends a forward pass at a tap. Not an Exception, so that no model's own handler eats it."""
+    """Ends a forward pass at a tap. Not an Exception, so that no handler in a model catches it."""
 
 
 class FeatureTap:
-    """A place in a model: what goes into or comes out of one of its submodules.
+    r"""A position in a model: the input or the output of one of its submodules.
 
     A submodule that is called several times in a forward pass is read at its last call, so the
-    BEV map of the current frame of a temporal model is read as the *input* of its head, which
-    sees that map only.
+    BEV feature of the current frame of a temporal model is read as the *input* of its head, which
+    sees that feature only.
 
     Args:
         module: Dotted name of the submodule, as in ``model.named_modules()``.
         source: ``'output'`` or ``'input'`` of that submodule.
-        index: Which part of it, where it is a sequence or a mapping: an index, a key, or several
-            of them to go down. Positional inputs have indices, keyword inputs have keys; None
+        index: Part of it to read, where it is a sequence or a mapping: an index, a key, or several
+            of them for nested ones. Positional inputs have indices, keyword inputs have keys; None
             means the whole output, or the first input.
-        layout: ``'channels_first'`` (B, C, \\*grid), ``'channels_last'`` (B, \\*grid, C), or
+        layout: ``'channels_first'`` (B, C, \*grid), ``'channels_last'`` (B, \*grid, C), or
             ``'tokens'`` (B, N, C), N = product of ``grid``, last axis fastest.
         grid: Shape of the grid; needed for ``'tokens'``, otherwise a check.
         extent: (x_min, y_min, x_max, y_max) that a two-dimensional grid covers, in metres in a
-            frame that teacher and student share, rows along y and columns along x. Where the two
-            taps of a pair both state it, grids are matched by place instead of by index.
+            frame that teacher and student share, rows along y and columns along x. If both taps
+            of a pair state it, grids are matched by position instead of by index.
 
     Raises:
-        CibaError: A value is not one of those above.
+        ConfigError: A value is not allowed.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class FeatureTap:
         extent: Sequence[float] | None = None,
     ) -> None:
         if source not in SOURCES:
-            raise CibaError(f'tap {module}: source is {source!r}; it must be one of {SOURCES}.')
+            raise ConfigError(f'tap {module}: source is {source!r}; it must be one of {SOURCES}.')
         if layout not in LAYOUTS:
-            raise CibaError(f'tap {module}: layout is {layout!r}; it must be one of {LAYOUTS}.')
+            raise ConfigError(f'tap {module}: layout is {layout!r}; it must be one of {LAYOUTS}.')
         if layout == 'tokens' and grid is None:
-            raise CibaError(f"tap {module}: layout 'tokens' needs grid=(rows, columns).")
+            raise ConfigError(f"tap {module}: layout 'tokens' needs grid=(rows, columns).")
         if extent is not None and not (
             len(extent) == 4 and extent[0] < extent[2] and extent[1] < extent[3]
         ):
-            raise CibaError(
+            raise ConfigError(
                 f'tap {module}: extent is {extent}; it must be (x_min, y_min, x_max, y_max).'
             )
         self.module = module
@@ -78,7 +78,7 @@ class FeatureTap:
         self.extent = None if extent is None else tuple(float(bound) for bound in extent)
 
     def describe(self) -> dict[str, Any]:
-        """What defines the feature, as plain values, for records and messages."""
+        """Return what defines the feature as plain values, for checkpoints and messages."""
         index = self.index
         return {
             'module': self.module,
@@ -90,56 +90,56 @@ class FeatureTap:
         }
 
     def attach(self, model: nn.Module, stop: bool = False) -> TapReader:
-        """Prepare to read the feature in the next forward pass.
+        """Return a reader of the feature in the next forward pass.
 
         Args:
             model: The model, unwrapped.
-            stop: End the forward pass once the feature is there, as :class:`TapReached`.
+            stop: End the forward pass once the feature is read, with :class:`TapReached`.
 
         Returns:
-            A context manager, within which the model is run.
+            A context manager; run the model within it.
 
         Raises:
-            CibaError: The model has no such submodule; the message lists near names.
+            ConfigError: The model has no such submodule; the message lists similar names.
         """
         modules = dict(model.named_modules())
         if not self.module or self.module not in modules:
-            raise CibaError(
+            raise ConfigError(
                 f'{type(model).__name__} has no submodule {self.module!r} to tap. '
-                f'Near names: {", ".join(_near_names(self.module, list(modules)))}.'
+                f'Similar names: {", ".join(_similar_names(self.module, list(modules)))}.'
             )
         return TapReader(self, modules[self.module], stop)
 
     @torch.no_grad()
     def read(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        """Run a model as far as the tap and return the feature.
+        r"""Run a model as far as the tap and return the feature.
 
         Args:
             model: The model, unwrapped.
-            args: Positional arguments of its forward pass.
-            kwargs: Keyword arguments of its forward pass.
+            *args: Positional arguments of its forward pass.
+            **kwargs: Keyword arguments of its forward pass.
 
         Returns:
-            (B, C, \\*grid), without gradient.
+            (B, C, \*grid), without gradient.
 
         Raises:
-            CibaError: As :meth:`attach` and :attr:`TapReader.feature`.
+            ConfigError: As :meth:`attach` and :attr:`TapReader.feature`.
         """
         with self.attach(model, stop=True) as reader:
             model(*args, **kwargs)
         return reader.feature
 
     def to_feature(self, value: Any) -> Tensor:
-        """Bring what was read into the form (B, C, \\*grid).
+        r"""Convert what was read to (B, C, \*grid).
 
         Args:
             value: The submodule's output, or the part of its input.
 
         Returns:
-            (B, C, \\*grid), a view where possible, dtype and device as read.
+            (B, C, \*grid), a view where possible, dtype and device as read.
 
         Raises:
-            CibaError: It is no tensor, or has not the stated layout or grid.
+            ConfigError: It is not a tensor, or does not have the stated layout or grid.
         """
         if not isinstance(value, Tensor):
             content = (
@@ -147,24 +147,24 @@ class FeatureTap:
                 if isinstance(value, (list, tuple, dict))
                 else type(value).__name__
             )
-            raise CibaError(f'tap {self.module} ({self.source}): found a {content}.')
+            raise ConfigError(f'tap {self.module} ({self.source}): found a {content}.')
         shape = tuple(value.shape)
-        if self.layout == 'tokens':
+        if self.layout == 'tokens' and self.grid is not None:
             if value.dim() != 3 or shape[1] != math.prod(self.grid):
-                raise CibaError(
+                raise ConfigError(
                     f'tap {self.module} ({self.source}): found shape {shape}, but tokens of a '
                     f'{"x".join(map(str, self.grid))} grid have shape '
                     f'(B, {math.prod(self.grid)}, C).'
                 )
-            return value.transpose(1, 2).unflatten(-1, self.grid)
+            return torch.unflatten(value.transpose(1, 2), -1, self.grid)
         if value.dim() < 2:
-            raise CibaError(
+            raise ConfigError(
                 f'tap {self.module} ({self.source}): found shape {shape}; a feature has at least '
                 'batch and channels.'
             )
         feature = value.movedim(-1, 1) if self.layout == 'channels_last' else value
         if self.grid is not None and tuple(feature.shape[2:]) != self.grid:
-            raise CibaError(
+            raise ConfigError(
                 f'tap {self.module} ({self.source}): found a grid of {tuple(feature.shape[2:])}, '
                 f'the tap says {self.grid}.'
             )
@@ -172,9 +172,9 @@ class FeatureTap:
 
 
 class TapReader:
-    """Reads a tap while a model runs; made by :meth:`FeatureTap.attach`.
+    """Read a tap while a model runs; made by :meth:`FeatureTap.attach`.
 
-    It listens only within its ``with`` block, so layers that run again in the backward pass
+    It reads only within its ``with`` block, so layers that run again in the backward pass
     (activation checkpointing) are not read twice.
     """
 
@@ -186,13 +186,13 @@ class TapReader:
 
     @property
     def feature(self) -> Tensor:
-        """What was read at the last call, (B, C, \\*grid), with its gradient if it has one.
+        r"""The feature read at the last call, (B, C, \*grid), attached to the autograd graph.
 
         Raises:
-            CibaError: The submodule was not called, or gave something else than the tap says.
+            ConfigError: The submodule was not called, or its value does not match the tap.
         """
         if not self._values:
-            raise CibaError(
+            raise ConfigError(
                 f'tap {self._tap.module}: the forward pass never called this submodule. '
                 'Tap one that takes part in it.'
             )
@@ -212,15 +212,12 @@ class TapReader:
         self._handle.remove()
         return kind is TapReached
 
-    def _read_input(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        index = 0 if self._tap.index is None else self._tap.index
-        path = list(index) if isinstance(index, (list, tuple)) else [index]
+    def _read_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        path = _as_path(0 if self._tap.index is None else self._tap.index)
         self._keep(self._descend(kwargs if isinstance(path[0], str) else args, path))
 
-    def _read_output(self, module: nn.Module, args: tuple, output: Any) -> None:
-        index = self._tap.index
-        path = [] if index is None else list(index) if isinstance(index, (list, tuple)) else [index]
-        self._keep(self._descend(output, path))
+    def _read_output(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._keep(self._descend(output, _as_path(self._tap.index)))
 
     def _descend(self, value: Any, path: Sequence[int | str]) -> Any:
         for step in path:
@@ -228,21 +225,27 @@ class TapReader:
                 value = value[step]
             except (IndexError, KeyError, TypeError) as error:
                 content = list(value) if isinstance(value, dict) else type(value).__name__
-                raise CibaError(
+                raise ConfigError(
                     f'tap {self._tap.module} ({self._tap.source}): nothing at index '
                     f'{self._tap.index!r}; found {content}.'
                 ) from error
         return value
 
     def _keep(self, value: Any) -> None:
-        # Only the last call counts; earlier ones (past frames) must not stay alive.
+        # Only the last call counts; features of earlier ones (past frames) are released.
         self._values[:] = [value]
         if self._stop:
             raise TapReached
 
 
-def _near_names(name: str, known: Sequence[str]) -> list[str]:
-    """Submodules whose names resemble this one, or else the top of the tree."""
+def _as_path(index: Index) -> list[int | str]:
+    if index is None:
+        return []
+    return [index] if isinstance(index, (int, str)) else list(index)
+
+
+def _similar_names(name: str, known: Sequence[str]) -> list[str]:
+    """Return submodules with names like this one, or else those of the top level."""
     close = difflib.get_close_matches(name, known, n=_SUGGESTIONS, cutoff=0.5)
     last = name.rsplit('.', 1)[-1]
     same_end = [other for other in known if last and other.rsplit('.', 1)[-1] == last]
@@ -256,60 +259,61 @@ def align_to_student(
     teacher_tap: FeatureTap,
     student_tap: FeatureTap,
 ) -> tuple[Tensor, Window]:
-    """Bring a teacher's feature onto the student's grid.
+    r"""Resample a teacher's feature on the student's grid.
 
-    Grids of the same shape and extent are left alone. Otherwise both taps must state their extent,
-    and the teacher's feature is interpolated bilinearly at the centres of those of the student's
+    Grids of the same shape and extent are left unchanged. Otherwise both taps must state their
+    extent, and the teacher's feature is interpolated bilinearly at the centres of the student's
     cells that it covers. The student's feature is never interpolated, only cropped (:func:`crop`).
 
     Args:
-        teacher_feature: (B, C', \\*grid').
-        student_feature: (B, C, \\*grid).
-        teacher_tap: Where the first was read; states its extent.
-        student_tap: Where the second was read; states its extent.
+        teacher_feature: (B, C', \*grid').
+        student_feature: (B, C, \*grid).
+        teacher_tap: Where ``teacher_feature`` was read; states its extent.
+        student_tap: Where ``student_feature`` was read; states its extent.
 
     Returns:
-        The teacher's feature on the covered cells, (B, C', \\*covered), and the window of the
-        student's grid that these are.
+        The teacher's feature on the covered cells, (B, C', \*covered), in its own dtype, and
+        the window of these cells in the student's grid.
 
     Raises:
-        CibaError: The batches differ, the grids differ and an extent is missing, or they do not
+        ConfigError: The batches differ, the grids differ and an extent is missing, or they do not
             overlap.
     """
     if len(teacher_feature) != len(student_feature):
-        raise CibaError(
+        raise ConfigError(
             f'the teacher gave features of {len(teacher_feature)} samples and the student of '
-            f'{len(student_feature)}; both must give one feature a sample, in the same order.'
+            f'{len(student_feature)}; both must give one feature per sample, in the same order.'
         )
     shapes = tuple(teacher_feature.shape[2:]), tuple(student_feature.shape[2:])
-    extents = teacher_tap.extent, student_tap.extent
-    if None in extents:
+    teacher_extent, student_extent = teacher_tap.extent, student_tap.extent
+    if teacher_extent is None or student_extent is None:
         if shapes[0] != shapes[1]:
-            raise CibaError(
+            raise ConfigError(
                 f"the teacher's grid at {teacher_tap.module} is {shapes[0]}, the student's at "
                 f'{student_tap.module} is {shapes[1]}. Choose taps of one grid, or state extent='
-                '(x_min, y_min, x_max, y_max) in both taps to match them by place.'
+                '(x_min, y_min, x_max, y_max) in both taps to match them by position.'
             )
         return teacher_feature, _whole(shapes[1])
     if len(shapes[0]) != 2 or len(shapes[1]) != 2:
-        raise CibaError(
+        raise ConfigError(
             f'only two-dimensional grids have an extent; found {shapes[0]}, {shapes[1]}.'
         )
-    if shapes[0] == shapes[1] and extents[0] == extents[1]:
+    if shapes[0] == shapes[1] and teacher_extent == student_extent:
         return teacher_feature, _whole(shapes[1])
-    columns, x = _covered_centres(shapes[1][1], extents[1][0::2], extents[0][0::2])
-    rows, y = _covered_centres(shapes[1][0], extents[1][1::2], extents[0][1::2])
+    columns, x = _covered_centers(shapes[1][1], student_extent[0::2], teacher_extent[0::2])
+    rows, y = _covered_centers(shapes[1][0], student_extent[1::2], teacher_extent[1::2])
     if not (len(x) and len(y)):
-        raise CibaError(
-            f"the teacher's grid at {teacher_tap.module} covers {extents[0]} and the student's at "
-            f'{student_tap.module} covers {extents[1]}: they have no cell in common.'
+        raise ConfigError(
+            f"the teacher's grid at {teacher_tap.module} covers {teacher_extent} and the "
+            f"student's at {student_tap.module} covers {student_extent}: "
+            'they have no cell in common.'
         )
-    # Half precision would place cells of a large map several centimetres off.
-    places = torch.stack(torch.meshgrid(y, x, indexing='ij')[::-1], dim=-1)
-    places = places.to(device=teacher_feature.device, dtype=torch.float32)
+    # Half precision would shift cells of a large grid by several centimetres.
+    positions = torch.stack(torch.meshgrid(y, x, indexing='ij')[::-1], dim=-1)
+    positions = positions.to(device=teacher_feature.device, dtype=torch.float32)
     aligned = F.grid_sample(
         teacher_feature.float(),
-        places.expand(len(teacher_feature), -1, -1, -1),
+        positions.expand(len(teacher_feature), -1, -1, -1),
         padding_mode='border',
         align_corners=False,
     )
@@ -317,14 +321,14 @@ def align_to_student(
 
 
 def crop(value: Tensor, window: Window) -> Tensor:
-    """The part of a grid that teacher and student share.
+    r"""Return the part of a grid that teacher and student share.
 
     Args:
-        value: (B, C, \\*grid).
+        value: (B, C, \*grid).
         window: From :func:`align_to_student`.
 
     Returns:
-        (B, C, \\*covered), a view.
+        (B, C, \*covered), a view.
     """
     return value[(slice(None), slice(None), *window)]
 
@@ -333,10 +337,10 @@ def _whole(grid: Sequence[int]) -> Window:
     return (slice(None),) * len(grid)
 
 
-def _covered_centres(
+def _covered_centers(
     cells: int, bounds: Sequence[float], source: Sequence[float]
 ) -> tuple[slice, Tensor]:
-    """Cells of one axis whose centres another range covers, and where in it, from -1 to 1."""
+    """Return the cells of one axis with centres inside a range, and their positions in [-1, 1]."""
     low, high = bounds
     centres = low + (torch.arange(cells, dtype=torch.float64) + 0.5) * ((high - low) / cells)
     covered = ((centres >= source[0]) & (centres <= source[1])).nonzero().flatten()

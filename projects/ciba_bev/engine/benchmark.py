@@ -37,7 +37,7 @@ from rich.table import Table
 
 from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.frozen_model import FrozenModel, select_inputs
-from ..distillation.hooks import RECORD_KEY
+from ..distillation.hooks import CHECKPOINT_KEY
 from ..errors import CibaError, exit_with_message
 from ..registry import MODELS
 from .command_lines import read_config
@@ -480,7 +480,9 @@ def _write_random_bottlenecks(
     model = MODELS.build(config)
     model.init_weights()
     path = folder / 'bottlenecks.pth'
-    torch.save({'state_dict': model.state_dict(), RECORD_KEY: model.distillation_record()}, path)
+    torch.save(
+        {'state_dict': model.state_dict(), CHECKPOINT_KEY: model.checkpoint_metadata()}, path
+    )
     bottleneck = next(iter(model.bottlenecks.values()))
     return str(path), (bottleneck.in_channels, bottleneck.out_channels)
 

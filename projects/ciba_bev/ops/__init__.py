@@ -1,4 +1,4 @@
-"""Operators with more than one backend; callers never choose, the tensors' device does."""
+"""Operators with several backends, selected by the device of the tensors."""
 
 from .deformable_attention import deformable_attention
 

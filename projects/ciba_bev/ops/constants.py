@@ -1,4 +1,4 @@
-"""Small tensors of Python numbers, made once for each device."""
+"""Cache small tensors of Python numbers, one for each device."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def constant_tensor(values: Numbers, dtype: torch.dtype, device: torch.device) -
 
     Args:
         values: A number or nested tuples of numbers.
-        dtype: Of the tensor.
-        device: Of the tensor.
+        dtype: Dtype of the tensor.
+        device: Device of the tensor.
 
     Returns:
         The same tensor for the same arguments. It is shared: never write into it.
     """
-    # A tensor born in inference mode could not be saved for a later backward pass.
+    # A tensor made in inference mode could not be saved for a later backward pass.
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)

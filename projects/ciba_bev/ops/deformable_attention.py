@@ -2,14 +2,14 @@
 
 CUDA tensors go to Triton's kernels, or to mmcv's compiled one where Triton cannot run; CPU tensors
 to the loops of ``deformable_attention_cpu``; the rest to PyTorch's own operators. No path keeps the
-sampled values for the backward pass, which would be points x levels times the size of the output.
+sampled values for the backward pass, which are points x levels times the size of the output.
 """
 
 from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 import torch.nn.functional as functional
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from ..errors import ConfigError
 from .constants import constant_tensor
 from .pyramid import SpatialShapes, level_starts
 
@@ -43,7 +44,7 @@ def deformable_attention(
         (B, Q, heads * channels) in the dtype of ``value``; samples outside a level count as zero.
 
     Raises:
-        ValueError: The shapes do not describe one pyramid.
+        ConfigError: The shapes do not describe one pyramid.
     """
     _check_shapes(value, spatial_shapes, sampling_locations, weights)
     backend = available_backends(value.device, value.dtype)[0]
@@ -79,20 +80,41 @@ def attend_by(
     sampling_locations: Tensor,
     weights: Tensor,
 ) -> Tensor:
-    """Run :func:`deformable_attention` by one of :func:`available_backends`, to compare them."""
-    arguments = (value, tuple(map(tuple, spatial_shapes)), sampling_locations, weights)
+    """Run :func:`deformable_attention` with a given backend, to compare them.
+
+    Args:
+        backend: One of :func:`available_backends`.
+        value: See :func:`deformable_attention`, as for the other arguments.
+        spatial_shapes: Height and width of each level.
+        sampling_locations: (B, Q, heads, levels, points, 2).
+        weights: (B, Q, heads, levels, points).
+
+    Returns:
+        (B, Q, heads * channels) in the dtype of ``value``.
+    """
+    shapes = tuple((height, width) for height, width in spatial_shapes)
     if backend == 'triton':
         from .deformable_attention_triton import TritonAttention
 
-        return TritonAttention.apply(*arguments)
+        return _apply(TritonAttention, value, shapes, sampling_locations, weights)
     # The others have no mixed precision, and sampling positions do not survive half precision.
     with torch.autocast(device_type=value.device.type, enabled=False):
-        return _IN_ONE_DTYPE[backend](*map(_at_least_single, arguments)).to(value.dtype)
+        result = _IN_ONE_DTYPE[backend](
+            _at_least_single(value),
+            shapes,
+            _at_least_single(sampling_locations),
+            _at_least_single(weights),
+        )
+        return result.to(value.dtype)
 
 
-def _at_least_single(argument: Tensor | tuple) -> Tensor | tuple:
-    half = getattr(argument, 'dtype', None) in (torch.float16, torch.bfloat16)
-    return argument.float() if half else argument
+def _apply(function: type[Function], *arguments: Any) -> Tensor:
+    output: Tensor = function.apply(*arguments)
+    return output
+
+
+def _at_least_single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _check_shapes(
@@ -100,37 +122,39 @@ def _check_shapes(
 ) -> None:
     num_cells = sum(height * width for height, width in spatial_shapes)
     if value.size(1) != num_cells:
-        raise ValueError(
+        raise ConfigError(
             f'value holds {value.size(1)} cells, but the levels {list(spatial_shapes)} '
-            f'have {num_cells}'
+            f'have {num_cells}. Pass the shapes of the levels that value was flattened from.'
         )
     if (len(value), value.size(2)) != (len(weights), weights.size(2)):
-        raise ValueError(
+        raise ConfigError(
             f'value {tuple(value.shape)} and weights {tuple(weights.shape)} differ in batch size '
-            'or heads'
+            'or heads.'
         )
     if sampling_locations.size(3) != len(spatial_shapes):
-        raise ValueError(
+        raise ConfigError(
             f'sampling_locations has {sampling_locations.size(3)} levels, '
-            f'spatial_shapes {len(spatial_shapes)}'
+            f'spatial_shapes {len(spatial_shapes)}: both need one entry for each level.'
         )
     if sampling_locations.shape[:-1] != weights.shape:
-        raise ValueError(
+        raise ConfigError(
             f'weights {tuple(weights.shape)} do not fit sampling_locations '
-            f'{tuple(sampling_locations.shape)}'
+            f'{tuple(sampling_locations.shape)}, which must have the same axes and a last one of 2.'
         )
 
 
 def _triton_reads(dtype: torch.dtype, device: torch.device) -> bool:
     if dtype == torch.bfloat16:
-        # NVIDIA's cards before Ampere have no instructions for it.
-        return torch.version.cuda is None or torch.cuda.get_device_capability(device) >= (8, 0)
+        # NVIDIA GPUs before Ampere have no instructions for it.
+        if torch.version.cuda is None:
+            return True
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     return dtype in (torch.float32, torch.float16)
 
 
 @lru_cache(maxsize=None)
 def _triton_runs(device: torch.device) -> bool:
-    """Whether Triton computes on a device: it needs a C compiler and a card that it supports."""
+    """Return whether Triton runs on a device: it needs a C compiler and a supported GPU."""
     if not has_triton():
         return False
     inputs = [torch.zeros(size, device=device) for size in [(1,) * 4, (1,) * 5 + (2,), (1,) * 5]]
@@ -161,7 +185,7 @@ def _mmcv_has_cuda_operators() -> bool:
         from mmcv.ops import get_compiling_cuda_version
     except ImportError:
         return False
-    return get_compiling_cuda_version() != 'not available'
+    return bool(get_compiling_cuda_version() != 'not available')
 
 
 def _by_mmcv(
@@ -174,7 +198,7 @@ def _by_mmcv(
 
     # The kernel works through the batch in steps that must divide it.
     step = next(step for step in range(min(64, len(value)), 0, -1) if len(value) % step == 0)
-    return MultiScaleDeformableAttnFunction.apply(
+    attended: Tensor = MultiScaleDeformableAttnFunction.apply(
         value.contiguous(),
         constant_tensor(spatial_shapes, torch.long, value.device),
         constant_tensor(level_starts(spatial_shapes), torch.long, value.device),
@@ -182,16 +206,17 @@ def _by_mmcv(
         weights.contiguous(),
         step,
     )
+    return attended
 
 
-def _by_numba(*arguments: Tensor | tuple) -> Tensor:
+def _by_numba(*arguments: Tensor | tuple[tuple[int, int], ...]) -> Tensor:
     from .deformable_attention_cpu import CompiledAttention  # numba: a slow import
 
-    return CompiledAttention.apply(*arguments)
+    return _apply(CompiledAttention, *arguments)
 
 
-def _by_pytorch(*arguments: Tensor | tuple) -> Tensor:
-    return _RecomputingAttention.apply(*arguments)
+def _by_pytorch(*arguments: Tensor | tuple[tuple[int, int], ...]) -> Tensor:
+    return _apply(_RecomputingAttention, *arguments)
 
 
 _IN_ONE_DTYPE: dict[str, Callable[..., Tensor]] = {
@@ -202,11 +227,11 @@ _IN_ONE_DTYPE: dict[str, Callable[..., Tensor]] = {
 
 
 class _RecomputingAttention(Function):
-    """PyTorch's own operators, level by level, sampled again in the backward pass."""
+    """PyTorch's operators, level by level, sampled again in the backward pass."""
 
     @staticmethod
     def forward(
-        ctx: Function,
+        ctx: Any,
         value: Tensor,
         spatial_shapes: tuple[tuple[int, int], ...],
         sampling_locations: Tensor,
@@ -214,20 +239,20 @@ class _RecomputingAttention(Function):
     ) -> Tensor:
         ctx.save_for_backward(value, sampling_locations, weights)
         ctx.spatial_shapes = spatial_shapes
-        output = None
+        heads, channels = value.shape[2:]
+        output = value.new_zeros(*weights.shape[:2], heads * channels)
         for level, cells in enumerate(_cells_of_levels(spatial_shapes)):
-            part = _sample_level(
+            output += _sample_level(
                 value[:, cells],
                 spatial_shapes[level],
                 sampling_locations[:, :, :, level],
                 weights[:, :, :, level],
             )
-            output = part if output is None else output + part
         return output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Function, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         value, sampling_locations, weights = ctx.saved_tensors
         grad_value = torch.empty_like(value)
         grad_locations = torch.empty_like(sampling_locations)
@@ -251,7 +276,7 @@ class _RecomputingAttention(Function):
 
 
 def _cells_of_levels(spatial_shapes: SpatialShapes) -> list[slice]:
-    """Where each level lies in the flattened pyramid."""
+    """Return the slice of each level in the flattened pyramid."""
     starts = level_starts(spatial_shapes)
     return [
         slice(start, start + height * width)
@@ -262,11 +287,11 @@ def _cells_of_levels(spatial_shapes: SpatialShapes) -> list[slice]:
 def _sample_level(
     value: Tensor, spatial_shape: tuple[int, int], locations: Tensor, weights: Tensor
 ) -> Tensor:
-    """One level's share of the output, as differentiable PyTorch.
+    """Return one level's share of the output, differentiable by autograd.
 
     Args:
         value: (B, height * width, heads, channels).
-        spatial_shape: Height and width.
+        spatial_shape: Height and width in cells.
         locations: (B, Q, heads, points, 2) in [0, 1].
         weights: (B, Q, heads, points).
 
@@ -275,10 +300,10 @@ def _sample_level(
     """
     batch, _, heads, channels = value.shape
     queries = locations.size(1)
-    feature_map = value.permute(0, 2, 3, 1).reshape(batch * heads, channels, *spatial_shape)
+    feature = value.permute(0, 2, 3, 1).reshape(batch * heads, channels, *spatial_shape)
     grid = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
     samples = functional.grid_sample(
-        feature_map, grid, mode='bilinear', padding_mode='zeros', align_corners=False
+        feature, grid, mode='bilinear', padding_mode='zeros', align_corners=False
     )
     weighted = samples * weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)
     output = weighted.sum(-1).view(batch, heads, channels, queries)

@@ -1,6 +1,6 @@
 """Deformable attention for CPU tensors: compiled loops that keep no sampled value.
 
-Each thread works on its own (sample, head) pairs, whose outputs and gradients nobody else writes.
+Each thread works on its own (sample, head) pairs, so no two threads write to one address.
 Plain Python threads carry the compiled code, which releases the interpreter lock: unlike OpenMP
 teams they survive the forks of data loaders and do not spin while other processes work.
 """
@@ -8,27 +8,29 @@ teams they survive the forks of data loaders and do not spin while other process
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 
 class CompiledAttention(Function):
-    """Same arguments and result as :func:`ciba_bev.ops.deformable_attention`, on the CPU."""
+    """Compute :func:`ciba_bev.ops.deformable_attention` on the CPU, for one floating dtype."""
 
     @staticmethod
     def forward(
-        ctx: Function,
+        ctx: Any,
         value: Tensor,
         spatial_shapes: tuple[tuple[int, int], ...],
         sampling_locations: Tensor,
         weights: Tensor,
     ) -> Tensor:
+        """Return (B, Q, heads * channels), in the dtype of ``value``."""
         ctx.save_for_backward(value, sampling_locations, weights)
         ctx.shapes = np.array(spatial_shapes, dtype=np.int64)
         inputs = _as_arrays(value, sampling_locations, weights)
@@ -39,7 +41,8 @@ class CompiledAttention(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Function, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of value, locations and weights, each in its shape and dtype."""
         value, sampling_locations, weights = ctx.saved_tensors
         inputs = _as_arrays(value, sampling_locations, weights)
         batch, queries, heads = sampling_locations.shape[:3]
@@ -55,12 +58,12 @@ class CompiledAttention(Function):
         return results[0], None, results[1], results[2]
 
 
-def _as_arrays(*tensors: Tensor) -> list[np.ndarray]:
+def _as_arrays(*tensors: Tensor) -> list[NDArray[Any]]:
     return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
-def _over_pairs(num_pairs: int, kernel: Callable, arguments: tuple) -> None:
-    """Split the (sample, head) pairs between as many threads as PyTorch would use."""
+def _over_pairs(num_pairs: int, kernel: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Split the (sample, head) pairs between as many threads as PyTorch uses."""
     threads = min(torch.get_num_threads(), num_pairs)
     if threads == 1:
         kernel(*arguments, 0, num_pairs)
@@ -77,11 +80,11 @@ def _over_pairs(num_pairs: int, kernel: Callable, arguments: tuple) -> None:
 
 @njit(nogil=True, fastmath=True, cache=True)
 def _forward(
-    value: np.ndarray,
-    locations: np.ndarray,
-    weights: np.ndarray,
-    shapes: np.ndarray,
-    output: np.ndarray,
+    value: NDArray[Any],
+    locations: NDArray[Any],
+    weights: NDArray[Any],
+    shapes: NDArray[Any],
+    output: NDArray[Any],
     first_pair: int,
     last_pair: int,
 ) -> None:
@@ -92,15 +95,15 @@ def _forward(
     for pair in range(first_pair, last_pair):
         sample, head = pair // heads, pair % heads
         for query in range(queries):
-            place = locations[sample, query, head]
+            position = locations[sample, query, head]
             attention = weights[sample, query, head]
             total[:] = 0
             start = 0
             for level in range(levels):
                 height, width = shapes[level, 0], shapes[level, 1]
                 for point in range(points):
-                    x = place[level, point, 0] * width - 0.5
-                    y = place[level, point, 1] * height - 0.5
+                    x = position[level, point, 0] * width - 0.5
+                    y = position[level, point, 1] * height - 0.5
                     if not (-1 < x < width and -1 < y < height):
                         continue
                     cells, shares_x, shares_y, _, _ = _corners(
@@ -123,14 +126,14 @@ def _forward(
 
 @njit(nogil=True, fastmath=True, cache=True)
 def _backward(
-    value: np.ndarray,
-    locations: np.ndarray,
-    weights: np.ndarray,
-    shapes: np.ndarray,
-    gradient: np.ndarray,
-    grad_value: np.ndarray,
-    grad_locations: np.ndarray,
-    grad_weights: np.ndarray,
+    value: NDArray[Any],
+    locations: NDArray[Any],
+    weights: NDArray[Any],
+    shapes: NDArray[Any],
+    gradient: NDArray[Any],
+    grad_value: NDArray[Any],
+    grad_locations: NDArray[Any],
+    grad_weights: NDArray[Any],
     first_pair: int,
     last_pair: int,
 ) -> None:
@@ -140,16 +143,16 @@ def _backward(
     for pair in range(first_pair, last_pair):
         sample, head = pair // heads, pair % heads
         for query in range(queries):
-            place = locations[sample, query, head]
+            position = locations[sample, query, head]
             given = gradient[sample, query, head]
-            grad_place = grad_locations[sample, query, head]
+            grad_position = grad_locations[sample, query, head]
             grad_attention = grad_weights[sample, query, head]
             start = 0
             for level in range(levels):
                 height, width = shapes[level, 0], shapes[level, 1]
                 for point in range(points):
-                    x = place[level, point, 0] * width - 0.5
-                    y = place[level, point, 1] * height - 0.5
+                    x = position[level, point, 0] * width - 0.5
+                    y = position[level, point, 1] * height - 0.5
                     if not (-1 < x < width and -1 < y < height):
                         continue
                     attention = weights[sample, query, head, level, point]
@@ -175,10 +178,10 @@ def _backward(
                     grad_attention[level, point] = shares_y[0] * row_0 + shares_y[1] * row_1
                     slope_0 = signs_x[0] * product_0 + signs_x[1] * product_1
                     slope_1 = signs_x[0] * product_2 + signs_x[1] * product_3
-                    grad_place[level, point, 0] = (
+                    grad_position[level, point, 0] = (
                         attention * kind(width) * (shares_y[0] * slope_0 + shares_y[1] * slope_1)
                     )
-                    grad_place[level, point, 1] = (
+                    grad_position[level, point, 1] = (
                         attention * kind(height) * (signs_y[0] * row_0 + signs_y[1] * row_1)
                     )
                 start += height * width
@@ -186,12 +189,12 @@ def _backward(
 
 @njit(nogil=True, fastmath=True, cache=True)
 def _corners(
-    x: float, y: float, height: int, width: int, start: int, kind: type
-) -> tuple[tuple, tuple, tuple, tuple, tuple]:
+    x: float, y: float, height: int, width: int, start: int, kind: Callable[[Any], Any]
+) -> tuple[tuple[Any, ...], ...]:
     """Return the four cells around a position, and how it is shared between them.
 
-    Branches that depend on the data cost more than work in vain: a corner outside the level is
-    given the nearest cell, with a share of zero.
+    Branches that depend on the data cost more than wasted work, so a corner outside the level gets
+    the nearest cell with a share of zero.
 
     Returns:
         Indices of the cells (upper left, upper right, lower left, lower right); shares of the left

@@ -12,6 +12,8 @@ and each cell adds up its own, which takes 20 bytes for each of the four corners
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -30,19 +32,20 @@ CONTRIBUTIONS = 16
 
 
 class TritonAttention(Function):
-    """Same arguments and result as :func:`ciba_bev.ops.deformable_attention`, on a GPU.
+    """Compute :func:`ciba_bev.ops.deformable_attention` on a GPU.
 
-    ``value`` is float32, float16 or bfloat16; so are the locations and the weights.
+    Value, locations and weights are each float32, float16 or bfloat16.
     """
 
     @staticmethod
     def forward(
-        ctx: Function,
+        ctx: Any,
         value: Tensor,
         spatial_shapes: tuple[tuple[int, int], ...],
         sampling_locations: Tensor,
         weights: Tensor,
     ) -> Tensor:
+        """Return (B, Q, heads * channels), in the dtype of ``value``."""
         tensors = [tensor.contiguous() for tensor in (value, sampling_locations, weights)]
         ctx.save_for_backward(*tensors)
         ctx.spatial_shapes = spatial_shapes
@@ -64,7 +67,8 @@ class TritonAttention(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Function, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of value, locations and weights, each in its shape and dtype."""
         value, sampling_locations, weights = ctx.saved_tensors
         grad_locations = torch.zeros_like(sampling_locations)
         grad_weights = torch.zeros_like(weights)
@@ -73,21 +77,23 @@ class TritonAttention(Function):
         grad_output = grad_output.contiguous()
         sizes = _sizes(value, weights)
         deterministic = torch.are_deterministic_algorithms_enabled()
+        cells: Tensor | None = None
+        shares: Tensor | None = None
+        # Not used if deterministic: the kernel then notes where each contribution goes.
+        added: Tensor | None = None
         if deterministic:
             contributions = (*weights.transpose(1, 2).shape, CORNERS)
             cells = weights.new_empty(contributions, dtype=torch.int32)
             shares = weights.new_empty(contributions, dtype=torch.float32)
-            grad_value = None
         else:
-            cells = shares = None
-            grad_value = torch.zeros_like(value, dtype=torch.float32)
+            added = torch.zeros_like(value, dtype=torch.float32)
         with torch.cuda.device_of(value):
             _backward[_grid](
                 value,
                 sampling_locations,
                 weights,
                 grad_output,
-                grad_value,
+                added,
                 grad_locations,
                 grad_weights,
                 cells,
@@ -96,15 +102,16 @@ class TritonAttention(Function):
                 DETERMINISTIC=deterministic,
                 **sizes,
             )
-            if deterministic:
-                grad_value = _add_by_cell(cells, shares, grad_output, value, sizes)
-        return grad_value.to(value.dtype), None, grad_locations, grad_weights
+            if cells is not None and shares is not None:
+                added = _add_by_cell(cells, shares, grad_output, value, sizes)
+        grad_value = None if added is None else added.to(value.dtype)
+        return grad_value, None, grad_locations, grad_weights
 
 
 def _add_by_cell(
     cells: Tensor, shares: Tensor, grad_output: Tensor, value: Tensor, sizes: dict[str, int]
 ) -> Tensor:
-    """Gradient of the value: each cell adds up its contributions in the order of the queries.
+    """Return the gradient of the value; cells add up their contributions in the order of queries.
 
     Args:
         cells: Where each contribution goes, (B, heads, Q, levels, points, 4); the number of cells
@@ -113,6 +120,9 @@ def _add_by_cell(
         grad_output: (B, Q, heads * channels).
         value: (B, S, heads, channels).
         sizes: What ``_sizes`` returns.
+
+    Returns:
+        (B, S, heads, channels), in the dtype of ``value``.
     """
     pairs, num_cells = cells.size(0) * cells.size(1), value.size(1)
     cells, order = cells.view(pairs, -1).sort(dim=1, stable=True)
@@ -138,7 +148,7 @@ def _add_by_cell(
 
 
 def _levels(spatial_shapes: tuple[tuple[int, int], ...], device: torch.device) -> dict[str, Tensor]:
-    """Height and width of each level, and its first cell, kept on the device."""
+    """Return height and width of each level, and its first cell, cached on the device."""
     return dict(
         shapes=constant_tensor(spatial_shapes, torch.int32, device),
         starts=constant_tensor(level_starts(spatial_shapes), torch.int32, device),
@@ -146,7 +156,7 @@ def _levels(spatial_shapes: tuple[tuple[int, int], ...], device: torch.device) -
 
 
 def _sizes(value: Tensor, weights: Tensor) -> dict[str, int]:
-    """Sizes of the problem, and how it is split between programs and warps."""
+    """Return the sizes of the problem, and how it is split between programs and warps."""
     batch, num_cells, heads, channels = value.shape
     queries, levels, points = weights.size(1), weights.size(3), weights.size(4)
     lanes = triton.next_power_of_2(channels)
@@ -170,9 +180,9 @@ def _sizes(value: Tensor, weights: Tensor) -> dict[str, int]:
 def query_block(levels: int, lanes: int) -> int:
     """Return how many queries one program works on.
 
-    The best of three splits that were tried on an H200 with 32 channels: 8 queries for a pyramid,
-    16 for a single map. Never one: Triton's interpreter spreads the mask of an atomic addition
-    wrongly over a single row.
+    The best of three splits tried on an H200 with 32 channels: 8 queries for a pyramid, 16 for a
+    single level. Never one: Triton's interpreter broadcasts the mask of an atomic addition wrongly
+    over a single row.
     """
     return max((256 if levels > 1 else 512) // lanes, 2)
 
@@ -188,8 +198,8 @@ def _grid(meta: dict[str, int]) -> tuple[int]:
 
 
 @triton.jit
-def _place(Q, H, BLOCK: tl.constexpr):
-    """Sample and head of this program, its queries, and which of them there are."""
+def _position(Q, H, BLOCK: tl.constexpr):
+    """Return sample and head of this program, its queries, and which of them exist."""
     blocks = tl.cdiv(Q, BLOCK)
     pair = tl.program_id(0) // blocks
     query = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
@@ -198,7 +208,7 @@ def _place(Q, H, BLOCK: tl.constexpr):
 
 @triton.jit
 def _channels(rows, D: tl.constexpr, LANES: tl.constexpr):
-    """Offsets of the channels, and the mask of the rows spread over them."""
+    """Return the offsets of the channels, and the mask of the rows broadcast over them."""
     channel = tl.arange(0, LANES)[None, :]
     mask = rows[:, None]
     # Without padding the mask is the same along a row, which keeps the accesses wide.
@@ -209,11 +219,11 @@ def _channels(rows, D: tl.constexpr, LANES: tl.constexpr):
 
 @triton.jit
 def _sample(locations, weights, index, exists, height, width):
-    """Upper left cell of each sample, where it lies between four cells, and its weight."""
+    """Return the upper left cell of each sample, its offset from that cell, and its weight."""
     x = tl.load(locations + 2 * index, mask=exists, other=-9.0).to(tl.float32) * width - 0.5
     y = tl.load(locations + 2 * index + 1, mask=exists, other=-9.0).to(tl.float32) * height - 0.5
     weight = tl.load(weights + index, mask=exists, other=0.0).to(tl.float32)
-    # Just outside is as good as far outside, and does not overflow an integer.
+    # Just outside counts the same as far outside, and does not overflow an integer.
     x = tl.minimum(tl.maximum(x, -2.0), width + 1.0)
     y = tl.minimum(tl.maximum(y, -2.0), height + 1.0)
     left, top = tl.floor(x), tl.floor(y)
@@ -222,7 +232,7 @@ def _sample(locations, weights, index, exists, height, width):
 
 @triton.jit
 def _corner(corner: tl.constexpr, left, top, right_share, lower_share, exists, height, width):
-    """One of the four cells around each sample: whether it exists, index, shares along x and y."""
+    """Return whether a corner of each sample is inside, its cell, and its shares along x and y."""
     column = left + corner % 2
     row = top + corner // 2
     inside = exists & (column >= 0) & (column < width) & (row >= 0) & (row < height)
@@ -233,7 +243,7 @@ def _corner(corner: tl.constexpr, left, top, right_share, lower_share, exists, h
 
 @triton.jit
 def _offset(cell, WIDE: tl.constexpr):
-    """Index of a cell, in 64 bits if one sample's value has more numbers than 32 can count."""
+    """Return a cell index, in 64 bits if 32 cannot count the numbers of one sample's value."""
     if WIDE:
         cell = cell.to(tl.int64)
     return cell
@@ -258,7 +268,7 @@ def _forward(
     BLOCK: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    sample, head, query, exists = _place(Q, H, BLOCK)
+    sample, head, query, exists = _position(Q, H, BLOCK)
     total = tl.zeros([BLOCK, LANES], tl.float32)
     values = value + sample * S * H * D + head * D
     row = (sample * Q + query) * H + head
@@ -308,7 +318,7 @@ def _backward(
     WIDE: tl.constexpr,
     DETERMINISTIC: tl.constexpr,
 ):
-    sample, head, query, exists = _place(Q, H, BLOCK)
+    sample, head, query, exists = _position(Q, H, BLOCK)
     values = value + sample * S * H * D + head * D
     if not DETERMINISTIC:
         grad_values = grad_value + sample * S * H * D + head * D

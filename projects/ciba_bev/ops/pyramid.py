@@ -1,4 +1,4 @@
-"""How the levels of a feature pyramid are laid out in memory."""
+"""Describe the memory layout of a flattened feature pyramid."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ def level_starts(spatial_shapes: SpatialShapes) -> tuple[int, ...]:
 
     Args:
         spatial_shapes: Height and width of each level.
+
+    Returns:
+        One index for each level, starting at 0.
     """
     sizes = [height * width for height, width in spatial_shapes]
     return tuple(accumulate(sizes[:-1], initial=0))
 
 
 def level_sizes(spatial_shapes: SpatialShapes, device: torch.device) -> Tensor:
-    """Return the number of cells along x and y of each level, kept on the device.
+    """Return the number of cells along x and y of each level, cached on the device.
 
     Args:
         spatial_shapes: Height and width of each level.
-        device: Of the result.
+        device: Device of the result.
 
     Returns:
         (levels, 2) float32 as (width, height); divides offsets in cells into relative ones. It is

@@ -1,8 +1,8 @@
 """Group points into voxels, in a fixed order, on any device.
 
-The result is that of mmcv's deterministic hard voxelization, number for number. mmcv's CUDA kernel
+The result equals that of mmcv's deterministic hard voxelization exactly. mmcv's CUDA kernel
 compares every point with all points before it, and its CPU code fills a table of the whole grid;
-here points are sorted by voxel on a GPU, and on a CPU looked up in a hash table of their own size.
+here points are sorted by voxel on a GPU, and put into a hash table of their number on a CPU.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple, Sequence
 import numpy as np
 import torch
 from mmdet3d.models.data_preprocessors.voxelize import VoxelizationByGridShape
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .constants import constant_tensor
@@ -22,7 +23,8 @@ class Voxels(NamedTuple):
     """Points by voxel; voxels in the order of their first points.
 
     Attributes:
-        points: (M, max_points, features), each voxel's points in their order, then zeros.
+        points: (M, max_points, features), dtype of the input, each voxel's points in their order,
+            then zeros.
         coordinates: Cell of each voxel, (M, 3) int32 as (z, y, x).
         num_points: How many points each voxel holds, (M,) int32.
     """
@@ -33,7 +35,7 @@ class Voxels(NamedTuple):
 
 
 class Voxelization(VoxelizationByGridShape):
-    """mmdet3d's voxelization layer, computed by :func:`hard_voxelize`.
+    """Voxelization layer of mmdet3d, computed by :func:`hard_voxelize`.
 
     A drop-in for the ``voxel_layer`` of mmdet3d's data preprocessor, with its arguments, except
     that the result never depends on ``deterministic``. Without caps (``max_num_points`` or
@@ -41,10 +43,18 @@ class Voxelization(VoxelizationByGridShape):
     """
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor] | Tensor:
-        """Return the voxels of a point cloud (N, features), x, y and z first; see `Voxels`."""
+        """Return the :class:`Voxels` of a point cloud.
+
+        Args:
+            points: (N, features) of floats, x, y and z first, in metres in the LiDAR frame.
+
+        Returns:
+            The voxels; without caps only the voxel coordinates of each point, as mmdet3d does.
+        """
         max_voxels = self.max_voxels[0 if self.training else 1]
         if self.max_num_points == -1 or max_voxels == -1:
-            return super().forward(points)
+            uncapped: Tensor = super().forward(points)
+            return uncapped
         return hard_voxelize(
             points, self.voxel_size, self.point_cloud_range, self.max_num_points, max_voxels
         )
@@ -59,7 +69,7 @@ def hard_voxelize(
 ) -> Voxels:
     """Group points into voxels of limited number and size.
 
-    Points outside the range, or not finite, are left out. Of a voxel the first ``max_points`` are
+    Points outside the range, or not finite, are dropped. Of a voxel the first ``max_points`` are
     kept, and of all voxels the ``max_voxels`` whose first points come earliest.
 
     Args:
@@ -82,8 +92,8 @@ def hard_voxelize(
 
 def _by_table(
     points: Tensor,
-    size: np.ndarray,
-    lower: np.ndarray,
+    size: NDArray[np.float32],
+    lower: NDArray[np.float32],
     grid: list[int],
     max_points: int,
     max_voxels: int,
@@ -97,9 +107,12 @@ def _by_table(
     coordinates = torch.zeros(limit, 3, dtype=torch.int32)
     num_points = torch.zeros(limit, dtype=torch.int32)
     array = exact.numpy()
+    lower, size, cells = (np.asarray(numbers, array.dtype) for numbers in (lower, size, grid))
     count = fill_voxels(
         array,
-        *(np.asarray(numbers, dtype=array.dtype) for numbers in (lower, size, grid)),
+        lower,
+        size,
+        cells,
         voxels.numpy(),
         coordinates.numpy(),
         num_points.numpy(),
@@ -109,8 +122,8 @@ def _by_table(
 
 def _by_sorting(
     points: Tensor,
-    size: np.ndarray,
-    lower: np.ndarray,
+    size: NDArray[np.float32],
+    lower: NDArray[np.float32],
     grid: list[int],
     max_points: int,
     max_voxels: int,
@@ -127,7 +140,7 @@ def _by_sorting(
     changes = cell_sorted[1:] != cell_sorted[:-1]
     border = changes.new_ones(1)
     opens, closes = torch.cat((border, changes)), torch.cat((changes, border))
-    # Where in the sorted order the voxel of each point begins, and the point's place in it.
+    # Where in the sorted order the voxel of each point begins, and the point's position in it.
     start = torch.where(opens, position, 0).cummax(0).values
     slot = position - start
     # A stable sort puts the earliest point of a voxel first; voxels are numbered by those.
@@ -137,7 +150,7 @@ def _by_sorting(
     voxel = number[order[start]]
     count = min(int(number[-1]) + 1, max_voxels)
 
-    # What has no place goes into one more row, which is cut off.
+    # Dropped points go into one more row, which is removed.
     kept = exists & (voxel < count)
     target = torch.where(kept & (slot < max_points), voxel * max_points + slot, count * max_points)
     voxels = points.new_zeros(count * max_points + 1, points.size(1))
@@ -157,12 +170,14 @@ def _by_sorting(
     )
 
 
-def _cells(points: Tensor, size: np.ndarray, lower: np.ndarray, grid: list[int]) -> Tensor:
-    """Number of the cell of each point, x running fastest; the number of cells if outside."""
+def _cells(
+    points: Tensor, size: NDArray[np.float32], lower: NDArray[np.float32], grid: list[int]
+) -> Tensor:
+    """Return the cell index of each point, x fastest; the number of cells if outside."""
     kind, device = torch.promote_types(points.dtype, torch.float32), points.device
-    place = points[:, :3].to(kind) - constant_tensor(tuple(lower.tolist()), kind, device)
-    cell = torch.floor(place / constant_tensor(tuple(size.tolist()), kind, device))
-    # Compared as floats, which also tells infinities and NaN apart from cells.
+    offset = points[:, :3].to(kind) - constant_tensor(tuple(lower.tolist()), kind, device)
+    cell = torch.floor(offset / constant_tensor(tuple(size.tolist()), kind, device))
+    # Compared as floats, which also excludes infinities and NaN.
     inside = ((cell >= 0) & (cell < constant_tensor(tuple(grid), kind, device))).all(1)
     outside = math.prod(grid)
     # Half as many bits take half as long to sort.

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 NONE = -1
 
 
 @njit(nogil=True, cache=True, error_model='numpy')
 def fill_voxels(
-    points: np.ndarray,
-    lower: np.ndarray,
-    size: np.ndarray,
-    grid: np.ndarray,
-    voxels: np.ndarray,
-    coordinates: np.ndarray,
-    num_points: np.ndarray,
+    points: NDArray[Any],
+    lower: NDArray[Any],
+    size: NDArray[Any],
+    grid: NDArray[Any],
+    voxels: NDArray[Any],
+    coordinates: NDArray[Any],
+    num_points: NDArray[Any],
 ) -> int:
-    """Fill zeros with the voxels of a point cloud, and return how many there are.
+    """Fill arrays of zeros with the voxels of a point cloud.
 
     Args:
         points: (N, features), x, y and z first.
@@ -28,11 +31,14 @@ def fill_voxels(
         voxels: (max_voxels, max_points, features).
         coordinates: (max_voxels, 3), as (z, y, x).
         num_points: (max_voxels,).
+
+    Returns:
+        The number of voxels.
     """
     max_voxels, max_points, features = voxels.shape
     cells = _cells(points, lower, size, grid)
     width, height = np.int64(grid[0]), np.int64(grid[1])
-    # A power of two, at most half full, so that looking up takes few steps.
+    # A power of two, at most half full, so that a look-up takes few steps.
     slots = 16
     shift = np.uint64(60)
     while slots < 2 * max_voxels:
@@ -71,8 +77,10 @@ def fill_voxels(
 
 # No fast maths: a division that is rounded differently puts a point into another voxel.
 @njit(nogil=True, cache=True, error_model='numpy')
-def _cells(points: np.ndarray, lower: np.ndarray, size: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Cell of each point, x running fastest, or NONE. Without branches it fills the registers."""
+def _cells(
+    points: NDArray[Any], lower: NDArray[Any], size: NDArray[Any], grid: NDArray[Any]
+) -> NDArray[Any]:
+    """Return the cell of each point, x fastest, or NONE; without branches, to be vectorised."""
     cells = np.empty(len(points), dtype=np.int64)
     width, height = np.int64(grid[0]), np.int64(grid[1])
     for point in range(len(points)):
