@@ -26,8 +26,7 @@ resize_images = dict(
     transforms=[dict(type='Resize3D', scale_factor=0.8, keep_ratio=True)],
 )
 train_pipeline = [
-    {{_base_.load_float_images}},
-    {{_base_.distort_images}},
+    {{_base_.load_images}},
     resize_images,
     {{_base_.load_boxes}},
     dict(type='ObjectRangeFilter', point_cloud_range={{_base_.point_cloud_range}}),
@@ -39,7 +38,7 @@ train_pipeline = [
     ),
 ]
 test_pipeline = [
-    {{_base_.load_float_images}},
+    {{_base_.load_images}},
     resize_images,
     dict(type='Pack3DDetInputs', keys=['img'], meta_keys={{_base_.pack_meta_keys}}),
 ]

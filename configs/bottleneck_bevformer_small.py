@@ -17,7 +17,7 @@ model = dict(
 feature_pipeline = [
     {{_base_.load_points}},
     {{_base_.load_latest_sweeps}},
-    {{_base_.load_float_images}},
+    {{_base_.load_images}},
     # As bevformer_small.py has it.
     dict(
         type='MultiViewWrapper',

@@ -37,8 +37,7 @@ custom_hooks = [
 train_pipeline = [
     {{_base_.load_points}},
     {{_base_.load_sweeps}},
-    {{_base_.load_float_images}},
-    {{_base_.distort_images}},
+    {{_base_.load_images}},
     {{_base_.resize_images}},
     {{_base_.load_boxes}},
     dict(type='PointsRangeFilter', point_cloud_range={{_base_.point_cloud_range}}),

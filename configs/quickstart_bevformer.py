@@ -8,7 +8,7 @@ channels = 64
 
 model = dict(
     use_grid_mask=False,
-    data_preprocessor=dict(pad_size_divisor=16),
+    data_preprocessor=dict(photometric_distortion=None, pad_size_divisor=16),
     img_backbone=dict(
         depth=18,
         base_channels=16,
@@ -36,7 +36,7 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadMultiViewImageFromFiles', to_float32=True, num_views=6, backend_args=None),
+    dict(type='LoadMultiViewImageFromFiles', num_views=6, backend_args=None),
     dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True),
     dict(type='ObjectRangeFilter', point_cloud_range=bev_range),
     dict(type='ObjectNameFilter', classes={{_base_.class_names}}),

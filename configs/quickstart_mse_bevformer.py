@@ -26,7 +26,7 @@ model = dict(
 load_both_sensors = [
     dict(type='LoadPointsFromFile', coord_type='LIDAR', load_dim=5, use_dim=4, backend_args=None),
     dict(type='PointsRangeFilter', point_cloud_range={{_base_.bev_range}}),
-    dict(type='LoadMultiViewImageFromFiles', to_float32=True, num_views=6, backend_args=None),
+    dict(type='LoadMultiViewImageFromFiles', num_views=6, backend_args=None),
 ]
 train_pipeline = [
     *load_both_sensors,

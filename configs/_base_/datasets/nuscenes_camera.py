@@ -19,10 +19,8 @@ pack_meta_keys = (
     'ego2global',
     'can_bus',
 )
-# Padding to a multiple of 32 and normalization are the data preprocessor's.
 train_pipeline = [
-    {{_base_.load_float_images}},
-    {{_base_.distort_images}},
+    {{_base_.load_images}},
     {{_base_.load_boxes}},
     dict(type='ObjectRangeFilter', point_cloud_range={{_base_.point_cloud_range}}),
     dict(type='ObjectNameFilter', classes={{_base_.class_names}}),

@@ -10,8 +10,7 @@ _base_ = ['./nuscenes_camera.py']
 train_pipeline = [
     {{_base_.load_points}},
     {{_base_.load_sweeps}},
-    {{_base_.load_float_images}},
-    {{_base_.distort_images}},
+    {{_base_.load_images}},
     {{_base_.load_boxes}},
     dict(type='PointsRangeFilter', point_cloud_range={{_base_.point_cloud_range}}),
     dict(type='ObjectRangeFilter', point_cloud_range={{_base_.point_cloud_range}}),
