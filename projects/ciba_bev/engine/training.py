@@ -34,7 +34,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         The parsed arguments.
     """
     parser = make_parser('Train a model.')
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision (needs a GPU)')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='train in bfloat16, or float16 on GPUs without it (needs a GPU)',
+    )
     parser.add_argument(
         '--sync_bn',
         '--sync-bn',
@@ -84,7 +88,12 @@ def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
                 f'{cfg.optim_wrapper.get("type")}.'
             )
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        if cfg.optim_wrapper.get('dtype') is None:
+            # bfloat16 has the range of float32, so its gradients need no scaling.
+            bfloat16 = torch.cuda.is_bf16_supported()
+            cfg.optim_wrapper.dtype = 'bfloat16' if bfloat16 else 'float16'
+        scaled = cfg.optim_wrapper.dtype == 'float16'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic' if scaled else dict(enabled=False))
     if args.sync_bn != 'none':
         if not torch.cuda.is_available():
             raise CibaError('--sync_bn needs GPUs and torch sees none. Leave it out.')
@@ -131,6 +140,7 @@ def train(cfg: Config, start_over: bool = False) -> None:
     """
     check_config(cfg)
     read_checkpoints_safely()
+    _suit_gpu(cfg)
     with occupied(cfg.work_dir), full_disk_explained(cfg.work_dir):
         if start_over:
             set_checkpoints_aside(cfg)
@@ -144,6 +154,15 @@ def train(cfg: Config, start_over: bool = False) -> None:
             check_pretrained_weights(runner.bare_model)
         runner.train()
         finish_distributed()
+
+
+def _suit_gpu(cfg: Config) -> None:
+    """Multiply in TF32, and copy batches from pinned memory, where there is a GPU."""
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision('high')
+        for name in ('train_dataloader', 'val_dataloader'):
+            if cfg.get(name):
+                cfg[name].setdefault('pin_memory', True)
 
 
 def resume_command(arguments: list[str]) -> str:
