@@ -77,23 +77,7 @@ def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
         CibaError: An option needs what the machine or the config does not have.
     """
     if args.amp:
-        if not torch.cuda.is_available():
-            raise CibaError(
-                '--amp needs a GPU and torch sees none (CUDA_VISIBLE_DEVICES may hide it). '
-                'Leave --amp out to train in single precision.'
-            )
-        if cfg.optim_wrapper.get('type') not in ('OptimWrapper', 'AmpOptimWrapper'):
-            raise CibaError(
-                f'{cfg.filename}: --amp replaces an OptimWrapper, but optim_wrapper.type is '
-                f'{cfg.optim_wrapper.get("type")}.'
-            )
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        if cfg.optim_wrapper.get('dtype') is None:
-            # bfloat16 has the range of float32, so its gradients need no scaling.
-            bfloat16 = torch.cuda.is_bf16_supported()
-            cfg.optim_wrapper.dtype = 'bfloat16' if bfloat16 else 'float16'
-        scaled = cfg.optim_wrapper.dtype == 'float16'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic' if scaled else dict(enabled=False))
+        use_mixed_precision(cfg)
     if args.sync_bn != 'none':
         if not torch.cuda.is_available():
             raise CibaError('--sync_bn needs GPUs and torch sees none. Leave it out.')
@@ -106,6 +90,34 @@ def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
             )
         cfg.auto_scale_lr.enable = True
     _apply_resume(cfg, args.resume, args.start_over)
+
+
+def use_mixed_precision(cfg: Config) -> None:
+    """Have a config train in bfloat16, or in float16 on GPUs without it.
+
+    Args:
+        cfg: The config; changed in place.
+
+    Raises:
+        CibaError: There is no GPU, or the config has an optimizer wrapper of its own.
+    """
+    if not torch.cuda.is_available():
+        raise CibaError(
+            '--amp needs a GPU and torch sees none (CUDA_VISIBLE_DEVICES may hide it). '
+            'Leave --amp out to train in single precision.'
+        )
+    if cfg.optim_wrapper.get('type') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise CibaError(
+            f'{cfg.filename}: --amp replaces an OptimWrapper, but optim_wrapper.type is '
+            f'{cfg.optim_wrapper.get("type")}.'
+        )
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    if cfg.optim_wrapper.get('dtype') is None:
+        # bfloat16 has the range of float32, so its gradients need no scaling.
+        bfloat16 = torch.cuda.is_bf16_supported()
+        cfg.optim_wrapper.dtype = 'bfloat16' if bfloat16 else 'float16'
+    scaled = cfg.optim_wrapper.dtype == 'float16'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic' if scaled else dict(enabled=False))
 
 
 def _apply_resume(cfg: Config, checkpoint: str | None, start_over: bool) -> None:
