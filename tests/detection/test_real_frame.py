@@ -139,6 +139,7 @@ def small_student_config() -> Config:
         dict(
             model=dict(
                 use_grid_mask=False,
+                data_preprocessor=dict(photometric_distortion=None),
                 img_backbone=dict(
                     depth=18, base_channels=24, frozen_stages=-1, norm_eval=False, init_cfg=None
                 ),
@@ -165,7 +166,7 @@ def small_student_config() -> Config:
         transforms=[dict(type='Resize3D', scale=(320, 180), keep_ratio=True)],
     )
     # Always the same picture of the same frame: no distortion, but a smaller image.
-    pipeline[1] = resize
+    pipeline.insert(1, resize)
     return config
 
 

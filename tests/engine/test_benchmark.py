@@ -313,3 +313,11 @@ def test_whole_run(write_config, capsys):
         'distiller, H = 4',
     ]
     assert all(float(row[column]) > 0 for row in rows for column in (3, 5))
+
+
+def test_mixed_precision_needs_a_gpu(monkeypatch, capsys):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    config = str(benchmark.Path(__file__).resolve().parents[2] / 'configs/mse_bevformer_s_r50.py')
+    with pytest.raises(SystemExit):
+        benchmark.main([config, '--amp'])
+    assert '--amp needs a GPU' in capsys.readouterr().err

@@ -55,8 +55,30 @@ def test_mixed_precision_needs_a_gpu(toy_config, monkeypatch):
     with pytest.raises(CibaError, match='--amp needs a GPU'):
         apply(toy_config, '--amp')
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
-    cfg = apply(toy_config, '--amp')
-    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ('AmpOptimWrapper', 'dynamic')
+    for supported, dtype, scale in (
+        (True, 'bfloat16', dict(enabled=False)),
+        (False, 'float16', 'dynamic'),
+    ):
+        monkeypatch.setattr('torch.cuda.is_bf16_supported', lambda value=supported: value)
+        wrapper = apply(toy_config, '--amp').optim_wrapper
+        assert wrapper.type == 'AmpOptimWrapper'
+        assert (wrapper.dtype, wrapper.loss_scale) == (dtype, scale)
+
+
+def test_a_gpu_multiplies_in_tf32_and_is_fed_from_pinned_memory(toy_config, monkeypatch):
+    before = torch.get_float32_matmul_precision()
+    cfg = Config.fromfile(str(toy_config))
+    try:
+        monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+        training._suit_gpu(cfg)
+        assert 'pin_memory' not in cfg.train_dataloader
+        assert torch.get_float32_matmul_precision() == before
+        monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+        training._suit_gpu(cfg)
+        assert cfg.train_dataloader.pin_memory
+        assert torch.get_float32_matmul_precision() == 'high'
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_scaling_the_rate_needs_the_batch_size_it_is_for(toy_config):

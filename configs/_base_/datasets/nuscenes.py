@@ -47,17 +47,8 @@ load_sweeps = dict(
     backend_args=backend_args,
 )
 load_latest_sweeps = dict(load_sweeps, test_mode=True)
+# Bytes, as they are decoded: the data preprocessor distorts, normalizes and pads them.
 load_images = dict(type='LoadMultiViewImageFromFiles', num_views=6, backend_args=backend_args)
-# Photometric distortion calculates in float32.
-load_float_images = dict(load_images, to_float32=True)
-# Each camera is distorted by itself. Nothing is collected: the wrapper would first empty the image
-# shapes that loading has noted.
-distort_images = dict(
-    type='MultiViewWrapper',
-    override_aug_config=False,
-    collected_keys=[],
-    transforms=[dict(type='PhotoMetricDistortion3D')],
-)
 # Intrinsics are scaled with the images. "transforms" gives the scale.
 resize_images = dict(type='MultiViewWrapper', collected_keys=['scale_factor', 'img_shape'])
 load_boxes = dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True)
@@ -81,8 +72,8 @@ pack_meta_keys = (
     'can_bus',
 )
 
-# Cameras. Padding to a multiple of 32 and normalization are the data preprocessor's.
-load_train_images = [load_float_images, distort_images]
+# Cameras.
+load_train_images = [load_images]
 camera_targets = [
     load_boxes,
     dict(type='ObjectRangeFilter', point_cloud_range=point_cloud_range),

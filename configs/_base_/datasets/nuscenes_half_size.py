@@ -7,7 +7,7 @@ resize_images = dict(
     transforms=[dict(type='Resize3D', scale_factor=0.5, keep_ratio=True)],
 )
 train_pipeline = [*_base_.load_train_images, resize_images, *_base_.camera_targets]
-test_pipeline = [_base_.load_float_images, resize_images, _base_.pack_images]
+test_pipeline = [_base_.load_images, resize_images, _base_.pack_images]
 lidar_camera_pipeline = [
     *_base_.load_train_points,
     *_base_.load_train_images,
@@ -16,7 +16,7 @@ lidar_camera_pipeline = [
 ]
 feature_pipeline = [
     *_base_.load_latest_points,
-    _base_.load_float_images,
+    _base_.load_images,
     resize_images,
     *_base_.pack_features,
 ]

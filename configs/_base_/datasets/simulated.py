@@ -6,9 +6,7 @@ data_root = 'data/simulated/'
 # The simulated LiDAR sees 40 m.
 point_cloud_range = [-40.0, -40.0, -5.0, 40.0, 40.0, 3.0]
 
-load_images = dict(
-    type='LoadMultiViewImageFromFiles', to_float32=True, num_views=6, backend_args=None
-)
+load_images = dict(type='LoadMultiViewImageFromFiles', num_views=6, backend_args=None)
 # Recorded without intermediate sweeps.
 load_both_sensors = [
     dict(type='LoadPointsFromFile', coord_type='LIDAR', load_dim=5, use_dim=4, backend_args=None),

@@ -7,7 +7,7 @@ channels = 64
 
 model = dict(
     use_grid_mask=False,
-    data_preprocessor=dict(pad_size_divisor=16),
+    data_preprocessor=dict(photometric_distortion=None, pad_size_divisor=16),
     img_backbone=dict(
         depth=18,
         base_channels=16,

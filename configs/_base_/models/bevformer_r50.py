@@ -7,7 +7,14 @@ model = dict(
     num_cams=6,
     use_grid_mask=True,
     data_preprocessor=dict(
-        type='Det3DDataPreprocessor',
+        type='ciba_bev.DetectionDataPreprocessor',
+        # Training images only.
+        photometric_distortion=dict(
+            brightness_delta=32,
+            contrast_range=[0.5, 1.5],
+            saturation_range=[0.5, 1.5],
+            hue_delta=18,
+        ),
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,

@@ -6,7 +6,9 @@ second_norm = dict(type='BN', eps=1e-3, momentum=0.01)
 model = dict(
     type='ciba_bev.ObjectDGCNN',
     data_preprocessor=dict(
-        type='Det3DDataPreprocessor', voxel=True, voxel_layer=dict(point_cloud_range=bev_range)
+        type='ciba_bev.DetectionDataPreprocessor',
+        voxel=True,
+        voxel_layer=dict(point_cloud_range=bev_range),
     ),
     pts_backbone=dict(
         type='SECOND', norm_cfg=second_norm, conv_cfg=dict(type='Conv2d', bias=False)

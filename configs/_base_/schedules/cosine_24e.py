@@ -5,6 +5,7 @@ lr = 2e-4
 
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='ciba_bev.GroupedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=lr, weight_decay=0.01),
     paramwise_cfg=dict(custom_keys=dict(img_backbone=dict(lr_mult=0.1))),
     clip_grad=dict(max_norm=35, norm_type=2),

@@ -9,6 +9,7 @@ lr = 1e-4
 
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='ciba_bev.GroupedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.999), weight_decay=0.01),
     clip_grad=dict(max_norm=35, norm_type=2),
 )

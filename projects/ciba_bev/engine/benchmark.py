@@ -41,6 +41,7 @@ from ..distillation.hooks import CHECKPOINT_KEY
 from ..errors import CibaError, exit_with_message
 from ..registry import MODELS
 from .command_lines import read_config
+from .training import use_mixed_precision
 
 LIMIT = 1.15
 """A distillation step may cost so many times its parts, in time and in memory."""
@@ -436,7 +437,11 @@ def _start(cfg: Config) -> torch.device:
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     # Building optimizers is announced parameter by parameter.
     MMLogger.get_instance('ciba_benchmark', log_level='WARNING')
-    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    if not torch.cuda.is_available():
+        return torch.device('cpu')
+    # As tools/train.py has it.
+    torch.set_float32_matmul_precision('high')
+    return torch.device('cuda')
 
 
 def _synchronize(device: torch.device) -> None:
@@ -549,6 +554,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='of the images simulated where there is no data set (default: 1600x900)',
     )
     parser.add_argument('--threads', type=int, help="of torch on the CPU (default: torch's choice)")
+    parser.add_argument('--amp', action='store_true', help='in mixed precision (needs a GPU)')
     parser.add_argument('--markdown', action='store_true', help='print a Markdown table')
     parser.add_argument(
         '--cfg-options',
@@ -611,6 +617,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     def run() -> None:
         cfg = read_config(args)
+        if args.amp:
+            use_mixed_precision(cfg)
         if args.threads is not None:
             if args.threads < 1:
                 raise CibaError(f'threads is {args.threads}; give 1 or more.')

@@ -34,7 +34,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         The parsed arguments.
     """
     parser = make_parser('Train a model.')
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision (needs a GPU)')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='train in bfloat16, or float16 on GPUs without it (needs a GPU)',
+    )
     parser.add_argument(
         '--sync_bn',
         '--sync-bn',
@@ -73,18 +77,7 @@ def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
         CibaError: An option needs what the machine or the config does not have.
     """
     if args.amp:
-        if not torch.cuda.is_available():
-            raise CibaError(
-                '--amp needs a GPU and torch sees none (CUDA_VISIBLE_DEVICES may hide it). '
-                'Leave --amp out to train in single precision.'
-            )
-        if cfg.optim_wrapper.get('type') not in ('OptimWrapper', 'AmpOptimWrapper'):
-            raise CibaError(
-                f'{cfg.filename}: --amp replaces an OptimWrapper, but optim_wrapper.type is '
-                f'{cfg.optim_wrapper.get("type")}.'
-            )
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        use_mixed_precision(cfg)
     if args.sync_bn != 'none':
         if not torch.cuda.is_available():
             raise CibaError('--sync_bn needs GPUs and torch sees none. Leave it out.')
@@ -97,6 +90,34 @@ def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
             )
         cfg.auto_scale_lr.enable = True
     _apply_resume(cfg, args.resume, args.start_over)
+
+
+def use_mixed_precision(cfg: Config) -> None:
+    """Have a config train in bfloat16, or in float16 on GPUs without it.
+
+    Args:
+        cfg: The config; changed in place.
+
+    Raises:
+        CibaError: There is no GPU, or the config has an optimizer wrapper of its own.
+    """
+    if not torch.cuda.is_available():
+        raise CibaError(
+            '--amp needs a GPU and torch sees none (CUDA_VISIBLE_DEVICES may hide it). '
+            'Leave --amp out to train in single precision.'
+        )
+    if cfg.optim_wrapper.get('type') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise CibaError(
+            f'{cfg.filename}: --amp replaces an OptimWrapper, but optim_wrapper.type is '
+            f'{cfg.optim_wrapper.get("type")}.'
+        )
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    if cfg.optim_wrapper.get('dtype') is None:
+        # bfloat16 has the range of float32, so its gradients need no scaling.
+        bfloat16 = torch.cuda.is_bf16_supported()
+        cfg.optim_wrapper.dtype = 'bfloat16' if bfloat16 else 'float16'
+    scaled = cfg.optim_wrapper.dtype == 'float16'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic' if scaled else dict(enabled=False))
 
 
 def _apply_resume(cfg: Config, checkpoint: str | None, start_over: bool) -> None:
@@ -131,6 +152,7 @@ def train(cfg: Config, start_over: bool = False) -> None:
     """
     check_config(cfg)
     read_checkpoints_safely()
+    _suit_gpu(cfg)
     with occupied(cfg.work_dir), full_disk_explained(cfg.work_dir):
         if start_over:
             set_checkpoints_aside(cfg)
@@ -144,6 +166,15 @@ def train(cfg: Config, start_over: bool = False) -> None:
             check_pretrained_weights(runner.bare_model)
         runner.train()
         finish_distributed()
+
+
+def _suit_gpu(cfg: Config) -> None:
+    """Multiply in TF32, and copy batches from pinned memory, where there is a GPU."""
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision('high')
+        for name in ('train_dataloader', 'val_dataloader'):
+            if cfg.get(name):
+                cfg[name].setdefault('pin_memory', True)
 
 
 def resume_command(arguments: list[str]) -> str:

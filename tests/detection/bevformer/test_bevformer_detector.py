@@ -42,7 +42,7 @@ def build(**head):
             num_cams=CAMERAS,
             use_grid_mask=False,
             data_preprocessor=dict(
-                type='Det3DDataPreprocessor',
+                type='ciba_bev.DetectionDataPreprocessor',
                 mean=[120.0] * 3,
                 std=[60.0] * 3,
                 bgr_to_rgb=True,

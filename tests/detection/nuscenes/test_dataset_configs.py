@@ -4,7 +4,7 @@ from mmdet3d.evaluation import NuScenesMetric
 from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATA_SAMPLERS
-from torch import tensor
+from torch import tensor, uint8
 from torch.utils.data import DataLoader
 
 NAMES = [
@@ -48,7 +48,10 @@ def test_a_batch_has_what_the_models_read(build_dataset, dataset_file, name, spl
         assert lags[-1] < 5
     if name != 'nuscenes_lidar':
         frames = 4 if name == 'nuscenes_camera_sequence' and split == 'train' else 1
-        assert batch['inputs']['img'][0].shape == (6 * frames, 3, 54, 96)
+        images = batch['inputs']['img'][0]
+        assert images.shape == (6 * frames, 3, 54, 96)
+        # A quarter of what floats would take on their way to the device.
+        assert images.dtype == uint8
         assert {'img_shape', 'cam2img', 'lidar2cam', 'can_bus', 'scene_token'} <= set(
             sample.metainfo
         )
@@ -72,19 +75,6 @@ def test_loaders_are_sized_for_a_gpu(dataset_file, name):
         assert loader.persistent_workers
     assert config.test_dataloader == config.val_dataloader
     assert config.val_dataloader.batch_size == 1
-
-
-def test_each_camera_is_distorted_by_itself(build_dataset, dataset_config):
-    pipeline = [
-        step
-        for step in dataset_config('nuscenes_camera').pipeline
-        if step['type'] != 'MultiViewWrapper'
-    ]
-    plain = build_dataset('nuscenes_camera', pipeline=pipeline)[2]['inputs']['img']
-    np.random.seed(1)
-    distorted = build_dataset('nuscenes_camera')[2]['inputs']['img']
-    shifts = (distorted - plain).mean(dim=(1, 2, 3)).numpy()
-    assert len(np.unique(shifts.round(3))) == 6
 
 
 def test_ground_truth_as_prediction_scores_full_marks(

@@ -19,7 +19,7 @@ def detector():
         dict(
             type='ciba_bev.ObjectDGCNN',
             data_preprocessor=dict(
-                type='Det3DDataPreprocessor',
+                type='ciba_bev.DetectionDataPreprocessor',
                 voxel=True,
                 voxel_layer=dict(
                     max_num_points=8,

@@ -4,7 +4,7 @@ _base_ = ['ciba_centerpoint_voxel_bevformer.py']
 
 load_features = [
     {{_base_.load_points}},
-    {{_base_.load_float_images}},
+    {{_base_.load_images}},
     dict(type='Pack3DDetInputs', keys=['points', 'img'], meta_keys={{_base_.pack_meta_keys}}),
 ]
 model = dict(

@@ -4,7 +4,7 @@ _base_ = ['bevformer.py']
 
 train_pipeline = [
     {{_base_.load_points}},
-    {{_base_.load_float_images}},
+    {{_base_.load_images}},
     {{_base_.load_boxes}},
     dict(type='ObjectRangeFilter', point_cloud_range={{_base_.bev_range}}),
     dict(type='ObjectNameFilter', classes={{_base_.class_names}}),

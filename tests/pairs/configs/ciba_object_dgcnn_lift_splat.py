@@ -7,7 +7,7 @@ load_four_features = dict(
 )
 train_pipeline = [
     load_four_features,
-    {{_base_.load_float_images}},
+    {{_base_.load_images}},
     {{_base_.load_boxes}},
     dict(type='ObjectRangeFilter', point_cloud_range={{_base_.bounds}}),
     dict(type='ObjectNameFilter', classes={{_base_.class_names}}),

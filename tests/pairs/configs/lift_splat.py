@@ -63,7 +63,7 @@ model = dict(
     ),
 )
 train_pipeline = [
-    {{_base_.load_float_images}},
+    {{_base_.load_images}},
     {{_base_.load_boxes}},
     dict(type='ObjectRangeFilter', point_cloud_range=bounds),
     dict(type='ObjectNameFilter', classes={{_base_.class_names}}),

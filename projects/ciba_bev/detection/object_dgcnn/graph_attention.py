@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class GraphSelfAttention(nn.Module):
@@ -39,15 +40,18 @@ class GraphSelfAttention(nn.Module):
 
     def forward(self, query: Tensor, query_pos: Tensor) -> Tensor:
         """Mix queries (B, Q, C) with their graph neighbours; returns (B, Q, C)."""
-        first = self.conv1(self._edges(query + query_pos)).max(-1).values.transpose(1, 2)
-        second = self.conv2(self._edges(first)).max(-1).values.transpose(1, 2)
+        first = self._convolve(self.conv1, query + query_pos)
+        second = self._convolve(self.conv2, first)
         return query + self.dropout(first + second)
 
-    def _edges(self, query: Tensor) -> Tensor:
-        """Edge features (neighbour, query), (B, 2C, Q, K), of queries (B, Q, C)."""
+    def _convolve(self, convolution: nn.Sequential, query: Tensor) -> Tensor:
+        """Largest of each query's edges (neighbour, query), convolved; (B, Q, C) to (B, Q, C)."""
+        conv, norm, activation = convolution
         distance = torch.cdist(query.float(), query.float())
         neighbors = distance.topk(min(self.num_neighbors, query.size(1)), dim=-1).indices
         batch = torch.arange(len(query), device=query.device).view(-1, 1, 1)
-        center = query.unsqueeze(2).expand(-1, -1, neighbors.size(-1), -1)
-        edges = torch.cat((query[batch, neighbors], center), dim=-1)
-        return edges.permute(0, 3, 1, 2)
+        # A convolution of pairs is a sum over its two halves, each computed once per query.
+        of_neighbor, of_center = conv.weight.flatten(1).chunk(2, dim=1)
+        center = F.linear(query, of_center).unsqueeze(2)
+        edges = F.linear(query, of_neighbor)[batch, neighbors] + center
+        return activation(norm(edges.permute(0, 3, 1, 2))).max(-1).values.transpose(1, 2)
