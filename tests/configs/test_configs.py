@@ -293,3 +293,10 @@ def test_bottlenecks_of_all_sizes_of_table_2(name):
     for loader in (config.train_dataloader, config.val_dataloader):
         assert not random & {step.type for step in loader.dataset.pipeline}
         assert loader.dataset.modality == dict(use_lidar=True, use_camera=True)
+
+
+def test_configs_of_the_first_version_still_import_what_they_name(tmp_path):
+    """As work folders and tools/new_pair.py of version 0.1.0 hold them."""
+    file = tmp_path / 'old.py'
+    file.write_text("custom_imports = dict(imports=['ciba_bev', 'ciba_bev.runner'])\n")
+    Config.fromfile(str(file))

@@ -116,10 +116,13 @@ def test_pictures_with_info_files_elsewhere(student, simulated_nuscenes, tmp_pat
         (['--format-only'], r'--format-only needs predictions in nuScenes format'),
         (['--show-dir', 'x'], r'--show-dir needs predictions in nuScenes format'),
         (['--format-only', '--out', 'x.json'], '--out writes scores and --format-only computes'),
+        (['--out', 'toy.py'], r'toy\.py: this file is read'),
+        (['--out', 'toy.py/scores.json'], r'toy\.py/scores\.json: cannot be written'),
     ],
 )
 def test_outputs_that_cannot_be_written_are_refused(tmp_path, monkeypatch, words, message):
     monkeypatch.setenv('CIBA_TRACEBACK', '1')
+    monkeypatch.chdir(tmp_path)
     config = toy_training.write_config(tmp_path / 'toy.py')
     with pytest.raises(CibaError, match=message):
         main([str(config), 'nowhere.pth', '--work-dir', str(tmp_path / 'work'), *words])

@@ -18,7 +18,7 @@ from ciba_bev.engine.training import (
     apply_training_arguments,
     farewell,
     main,
-    parse_arguments,
+    parse_args,
     resume_command,
 )
 from ciba_bev.errors import CibaError
@@ -46,7 +46,7 @@ def _new_names(monkeypatch):
 def apply(config, *arguments):
     cfg = Config.fromfile(str(config))
     cfg.work_dir = str(config.parent / 'work')
-    apply_training_arguments(cfg, parse_arguments([str(config), *arguments]))
+    apply_training_arguments(cfg, parse_args([str(config), *arguments]))
     return cfg
 
 

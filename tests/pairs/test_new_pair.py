@@ -36,7 +36,7 @@ def config_of(name: str) -> Path:
 def train(file: Path) -> dict[str, float]:
     """The written config as it is, but for one epoch; the last value of all that it logged."""
     cfg = training.read_config(
-        training.parse_arguments([str(file), '--cfg-options', 'train_cfg.max_epochs=1'])
+        training.parse_args([str(file), '--cfg-options', 'train_cfg.max_epochs=1'])
     )
     cfg.experiment_name = f'{file.stem}_{Path.cwd().name}'
     training.train(cfg)

@@ -46,7 +46,7 @@ def save_weights(*names: str) -> None:
 
 def train(config: str, *options: str) -> dict[str, float]:
     """Run tools/train.py's body within this process; the last value of everything it logged."""
-    cfg = training.read_config(training.parse_arguments([str(CONFIGS / f'{config}.py'), *options]))
+    cfg = training.read_config(training.parse_args([str(CONFIGS / f'{config}.py'), *options]))
     cfg.experiment_name = f'{config}_{Path.cwd().name}'
     training.train(cfg)
     scalars = MessageHub.get_current_instance().log_scalars

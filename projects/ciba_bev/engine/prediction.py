@@ -48,7 +48,7 @@ _NUSCENES_FEATURES = 5
 _NOT_CAMERAS = ('pts', 'sweeps', 'img')
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line of tools/predict.py.
 
     Args:
@@ -416,7 +416,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: The words after the program's name (default: those of this process).
     """
-    args = parse_arguments(arguments)
+    args = parse_args(arguments)
 
     def run() -> None:
         words = {**vars(args), 'launcher': 'none', 'work_dir': None, 'local_rank': 0}

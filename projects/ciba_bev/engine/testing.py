@@ -16,7 +16,7 @@ from mmengine.registry import METRICS, init_default_scope
 
 from ..checkpoints.files import read_checkpoints_safely
 from ..errors import CibaError, exit_with_message
-from ..files import write_file
+from ..files import full_disk_explained, require_not_read, require_writable, write_file
 from .checked_runner import CheckedRunner
 from .command_lines import make_parser, read_config
 from .config_checks import check_config
@@ -26,7 +26,7 @@ RESULTS_FOLDER = 'predictions'
 RESULTS_FILE = Path('pred_instances_3d', 'results_nusc.json')
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line of tools/test.py.
 
     Args:
@@ -128,6 +128,9 @@ def _check_outputs(cfg: Config, args: argparse.Namespace, results: list[Path]) -
         raise CibaError(
             '--out writes scores and --format-only computes none. Leave one of them out.'
         )
+    if args.out:
+        require_not_read(args.out, args.config, args.checkpoint)
+        require_writable(args.out)
     for option, wanted in (('--format-only', args.format_only), ('--show-dir', args.show_dir)):
         if wanted and not results:
             raise CibaError(
@@ -155,13 +158,14 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: The words after the program's name (default: those of this process).
     """
-    args = parse_arguments(arguments)
+    args = parse_args(arguments)
 
     def run() -> None:
         cfg = read_config(args)
         results = keep_predictions(cfg, args.format_only)
         _check_outputs(cfg, args, results)
-        metrics = test(cfg, args.checkpoint)
+        with full_disk_explained(cfg.work_dir):
+            metrics = test(cfg, args.checkpoint)
         is_main = is_main_process()
         finish_distributed()
         if is_main and args.out:

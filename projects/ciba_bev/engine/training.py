@@ -24,7 +24,7 @@ from .distributed import finish_distributed, prepare_distributed, require_agreem
 from .work_folder import occupied, require_no_checkpoints, set_checkpoints_aside
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line of tools/train.py.
 
     Args:
@@ -71,7 +71,7 @@ def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
     Args:
         cfg: The config; changed in place.
-        args: Arguments from :func:`parse_arguments`.
+        args: Arguments from :func:`parse_args`.
 
     Raises:
         CibaError: An option needs what the machine or the config does not have.
@@ -229,7 +229,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: The words after the program's name (default: those of this process).
     """
-    args = parse_arguments(arguments)
+    args = parse_args(arguments)
 
     def run() -> None:
         cfg = read_config(args)
