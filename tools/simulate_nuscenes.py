@@ -9,6 +9,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
@@ -120,18 +121,10 @@ def main(arguments: list[str] | None = None) -> None:
 
     def run() -> None:
         try:
-            settings = SimulationSettings(
-                frames_per_scene=args.frames_per_scene,
-                image_width=args.image_size[0],
-                image_height=args.image_size[1],
-                supersampling=args.supersampling,
-                lidar_beams=args.lidar_beams,
-                lidar_azimuth_steps=args.lidar_azimuth_steps,
-                lidar_range=args.lidar_range,
-                sweeps_per_keyframe=args.sweeps_per_keyframe,
-                can_bus=args.can_bus,
-                version=args.version,
-            )
+            width, height = args.image_size
+            fields = {field.name for field in dataclasses.fields(SimulationSettings)}
+            chosen = {name: value for name, value in vars(args).items() if name in fields}
+            settings = SimulationSettings(**chosen, image_width=width, image_height=height)
             scene_names = resolve_scene_names(args.scenes, args.version)
             root = simulate_nuscenes(
                 args.out, scene_names, args.seed, settings, workers=args.workers, show_progress=True

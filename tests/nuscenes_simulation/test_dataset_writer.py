@@ -332,3 +332,35 @@ def test_command_line_reports_one_line(tmp_path: pathlib.Path, capsys: pytest.Ca
     assert leaving.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: unknown scene name 'scene-1234'")
+
+
+def test_every_option_reaches_the_simulation(tmp_path: pathlib.Path, monkeypatch):
+    """An option that changed nothing would be taken for a result."""
+    tool = runpy.run_path(str(REPOSITORY / 'tools' / 'simulate_nuscenes.py'))
+    words = {
+        'frames_per_scene': 3,
+        'supersampling': 1,
+        'lidar_beams': 16,
+        'lidar_azimuth_steps': 64,
+        'lidar_range': 33.0,
+        'sweeps_per_keyframe': 2,
+        'visibility': 21.0,
+        'can_bus': True,
+        'version': 'v1.0-trainval',
+    }
+    seen = []
+
+    def simulate(out, scenes, seed, settings, **options):
+        seen.append(settings)
+        return pathlib.Path(out)
+
+    monkeypatch.setitem(tool['main'].__globals__, 'simulate_nuscenes', simulate)
+    command = ['--out', str(tmp_path), '--image-size', '64', '36', '--no-picture']
+    for name, value in words.items():
+        command += [f'--{name.replace("_", "-")}', *([] if value is True else [str(value)])]
+    tool['main'](command)
+    expected = SimulationSettings(**words, image_width=64, image_height=36)
+    assert seen == [expected]
+    default = SimulationSettings()
+    for field in dataclasses.fields(default):
+        assert getattr(expected, field.name) != getattr(default, field.name), field.name
