@@ -224,9 +224,10 @@ def write_table(folder):
 def write_spectra(folder):
     from ciba_bev.analysis.bottleneck_metric import BottleneckMetric
 
-    metric = BottleneckMetric(out_file=str(folder / 'bottlenecks.json'))
+    path = str(folder / 'bottlenecks.json')
+    metric = BottleneckMetric(out_file=path)
     metric._features = {}
-    metric._write({'name': 'x' * 2**16}, {}, None)
+    metric._write(path, {'name': 'x' * 2**16}, {}, None)
 
 
 def write_synthetic_results(folder):

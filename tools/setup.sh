@@ -122,7 +122,7 @@ install_packages() {
     fi
     say 'installing the project'
     run 'installing the project' "${pip[@]}" --no-deps --no-build-isolation \
-        "$root/projects/mmcv_operators" -e "$root"
+        -e "$root/projects/mmcv_operators" -e "$root"
 }
 
 main() {

@@ -50,7 +50,7 @@ SHORT = [
 ]
 
 SMALLER = """
-model['network'].update(channels=[2, 3, 4], feature_size=16, hidden_size=8)
+model = dict(network=dict(channels=[2, 3, 4], feature_size=16, hidden_size=8))
 """
 
 

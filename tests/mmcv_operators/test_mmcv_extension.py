@@ -13,7 +13,7 @@ import pytest
 
 import mmcv_operators
 
-PACKAGE = Path(mmcv_operators.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[2] / 'projects' / 'mmcv_operators'
 
 
 def run_python(code: str, *path: Path) -> str:
