@@ -8,6 +8,7 @@ from ciba_bev.detection.attention import (
     MultiheadSelfAttention,
     initialize_transformer,
     inverse_sigmoid,
+    softmax_over_points,
     star_offsets,
 )
 
@@ -31,11 +32,35 @@ def test_first_offsets_form_a_star():
 def test_initialisation_starts_from_the_star_whatever_the_query():
     attention = DeformableAttention(embed_dims=16, num_heads=4, num_levels=2, num_points=3)
     initialize_transformer(torch.nn.ModuleList([attention]))
-    offsets = attention.predict_offsets(torch.randn(1, 2, 16))
-    assert offsets.shape == (1, 2, 4, 2, 3, 2)
+    locations = attention.predict_locations(
+        torch.randn(1, 2, 16), torch.zeros(1, 2, 1, 1, 2), torch.tensor([[8.0, 4.0], [4.0, 2.0]])
+    )
+    assert locations.shape == (1, 2, 4, 2, 3, 2)
+    offsets = locations * torch.tensor([[8.0, 4.0], [4.0, 2.0]])[:, None]
     for level in range(2):
         torch.testing.assert_close(offsets[0, 1, :, level], star_offsets(4, 3))
     assert torch.count_nonzero(attention.attention_weights(torch.randn(1, 2, 16))) == 0
+
+
+def test_anchors_of_maps_and_points_are_added_to_offsets_in_cells():
+    attention = DeformableAttention(embed_dims=16, num_heads=4, num_levels=2, num_points=3)
+    torch.nn.init.normal_(attention.sampling_offsets.weight)
+    query, anchors = torch.randn(2, 5, 16), torch.rand(2, 5, 2, 3, 2)
+    sizes = torch.tensor([[8.0, 4.0], [4.0, 2.0]])
+    offsets = attention.sampling_offsets(query).view(2, 5, 4, 2, 3, 2)
+    expected = anchors[:, :, None] + offsets / sizes[:, None]
+    torch.testing.assert_close(attention.predict_locations(query, anchors, sizes), expected)
+
+
+@pytest.mark.parametrize('points', [4, 16, 32])
+def test_softmax_over_points_is_softmax(points):
+    logits = torch.randn(2, 3, 4, points, requires_grad=True)
+    weights = softmax_over_points(logits)
+    torch.testing.assert_close(weights, logits.softmax(-1))
+    direction = torch.randn(weights.shape)
+    (gradient,) = torch.autograd.grad(weights, logits, direction)
+    (expected,) = torch.autograd.grad(logits.softmax(-1), logits, direction)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_dimensions_must_divide():

@@ -12,11 +12,22 @@ from ..ops import deformable_attention
 from ..ops.deformable_attention import SpatialShapes
 from ..ops.pyramid import level_sizes
 
+# Up to this many weights, a row is too short for vector instructions along it.
+_SHORT_ROW = 16
+
 
 def inverse_sigmoid(probability: Tensor, eps: float = 1e-5) -> Tensor:
     """Logit of a probability, finite at 0 and 1."""
     probability = probability.clamp(0, 1)
     return torch.log(probability.clamp(min=eps) / (1 - probability).clamp(min=eps))
+
+
+def softmax_over_points(logits: Tensor) -> Tensor:
+    """Softmax over the last axis, which is short: the samples of a head."""
+    if logits.device.type == 'cpu' and logits.size(-1) <= _SHORT_ROW:
+        # PyTorch vectorizes over the other axes only where the last one is not the one summed.
+        return logits.movedim(-1, 0).softmax(0).movedim(0, -1)
+    return logits.softmax(-1)
 
 
 def star_offsets(num_heads: int, num_points: int) -> Tensor:
@@ -98,10 +109,25 @@ class SamplingAttention(nn.Module):
         """(B, S, embed_dims) to (B, S, heads, channels)."""
         return self.value_proj(value).unflatten(-1, (self.num_heads, -1))
 
-    def predict_offsets(self, query: Tensor) -> Tensor:
-        """(B, Q, query_dims) to offsets (B, Q, heads, maps, points, 2) in cells, float32."""
-        shape = (self.num_heads, self.num_maps, self.num_points, 2)
-        return self.sampling_offsets(query).float().unflatten(-1, shape)
+    def predict_locations(self, query: Tensor, anchors: Tensor, sizes: Tensor) -> Tensor:
+        """Predict where each query samples.
+
+        Args:
+            query: (B, Q, query_dims).
+            anchors: What the offsets are added to, (B, Q, maps, points, 2) as (x, y) in [0, 1];
+                maps and points may be 1.
+            sizes: (maps, 2) or (1, 2), width and height of each map in cells.
+
+        Returns:
+            (B, Q, heads, maps, points, 2) as (x, y) in [0, 1], float32.
+        """
+        # Broadcasting over a last axis of 2 defeats vector instructions, so that of all samples of
+        # a head is taken.
+        shape = (self.num_maps, self.num_points, 2)
+        offsets = self.sampling_offsets(query).float().unflatten(-1, (self.num_heads, -1))
+        offsets = offsets / sizes[:, None].expand(shape).flatten()
+        anchors = anchors.expand(-1, -1, *shape).flatten(2).unsqueeze(2)
+        return (anchors + offsets).unflatten(-1, shape)
 
 
 class DeformableAttention(SamplingAttention):
@@ -149,10 +175,11 @@ class DeformableAttention(SamplingAttention):
         """
         identity = query
         query = query + query_pos
-        offsets = self.predict_offsets(query)
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        weights = softmax_over_points(
+            self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
+        )
         sizes = level_sizes(spatial_shapes, query.device)
-        locations = reference_points[:, :, None, None, None] + offsets / sizes[:, None]
+        locations = self.predict_locations(query, reference_points[:, :, None, None], sizes)
         output = deformable_attention(
             self.project_value(value),
             spatial_shapes,

@@ -16,9 +16,7 @@ BACKWARD = np.array([[-1.0, 0, 0, 0], [0, 0, -1, 0], [0, -1, 0, 0], [0, 0, 0, 1]
 INTRINSIC = np.array([[30.0, 0, 32], [0, 30, 16], [0, 0, 1]])
 
 
-def build(**head):
-    init_default_scope('mmdet3d')
-    torch.manual_seed(0)
+def build_head(**head):
     settings = dict(
         type='ciba_bev.BEVFormerHead',
         num_classes=3,
@@ -36,6 +34,12 @@ def build(**head):
         feedforward_channels=32,
         dropout=0.0,
     )
+    return {**settings, **head}
+
+
+def build(**head):
+    init_default_scope('mmdet3d')
+    torch.manual_seed(0)
     model = MODELS.build(
         dict(
             type='ciba_bev.BEVFormer',
@@ -52,7 +56,7 @@ def build(**head):
                 type='mmdet.ResNet', depth=18, base_channels=8, out_indices=(2, 3), norm_eval=True
             ),
             img_neck=dict(type='mmdet.FPN', in_channels=[32, 64], out_channels=16, num_outs=2),
-            pts_bbox_head={**settings, **head},
+            pts_bbox_head=build_head(**head),
         )
     )
     model.init_weights()
@@ -87,6 +91,39 @@ def test_learning_starts_where_the_reference_starts():
         embedding = embedding.detach()
         assert embedding.mean().abs() < 0.2
         assert embedding.std() == pytest.approx(1.0, abs=0.15)
+
+
+def received_by(module):
+    """What a module is given, collected as it runs."""
+    received = []
+    module.register_forward_pre_hook(lambda module, arguments: received.append(arguments[0]))
+    return received
+
+
+def test_the_layout_of_images_changes_no_feature(model):
+    imgs = images()[None]
+    expected = model.eval().img_neck(model.img_backbone(imgs.flatten(0, 1)))
+    received = received_by(model.img_backbone)
+    levels = model.extract_img_feat(imgs)
+    assert received[0].is_contiguous(memory_format=torch.channels_last)
+    for level, reference in zip(levels, expected):
+        torch.testing.assert_close(level[0], reference, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_that_may_ignore_strides_get_contiguous_images():
+    init_default_scope('mmdet3d')
+    backbone = dict(
+        type='mmdet.ResNet',
+        depth=50,
+        base_channels=8,
+        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
+        stage_with_dcn=(False, False, True, True),
+    )
+    model = detector.BEVFormer(pts_bbox_head=build_head(), img_backbone=backbone)
+    received = received_by(model.img_backbone)
+    model.img_neck = torch.nn.Identity()
+    model.extract_img_feat(images()[None])
+    assert received[0].is_contiguous()
 
 
 def images(steps=1, seed=0):

@@ -10,7 +10,7 @@ import torch
 from mmdet3d.models.detectors import MVXTwoStageDetector
 from mmdet3d.structures import Det3DDataSample
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import CibaError
 from ...registry import MODELS
@@ -50,13 +50,26 @@ class BEVFormer(MVXTwoStageDetector):
         self, pts_bbox_head: dict, num_cams: int = 6, use_grid_mask: bool = True, **kwargs
     ) -> None:
         super().__init__(**kwargs)
+        # With the channels of a pixel side by side, convolutions run faster, and attention reads
+        # their output without a copy.
+        self._memory_format = (
+            torch.channels_last if _respects_strides(self) else torch.contiguous_format
+        )
         # Built here because mmdet3d would hand it training settings that it has no use for.
         self.pts_bbox_head = MODELS.build(pts_bbox_head)
         self.num_cams = num_cams
-        self.grid_mask = GridMask() if use_grid_mask else torch.nn.Identity()
+        self.grid_mask = GridMask() if use_grid_mask else nn.Identity()
         self._kept_bev: Tensor | None = None
         self._kept_token = ''
         self._has_warned = False
+
+    def init_weights(self) -> None:
+        """Initialize the weights, then lay out those of convolutions as the images are."""
+        super().init_weights()
+        # Not before: random numbers are drawn in the order of memory.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(memory_format=self._memory_format)
 
     def extract_img_feat(self, imgs: Tensor, input_metas: list[dict] | None = None) -> list[Tensor]:
         """Image features of one time step.
@@ -69,7 +82,8 @@ class BEVFormer(MVXTwoStageDetector):
             One (B, cameras, C, h, w) map per level of the neck.
         """
         batch = len(imgs)
-        levels = self.img_neck(self.img_backbone(self.grid_mask(imgs.flatten(0, 1))))
+        images = self.grid_mask(imgs.flatten(0, 1)).contiguous(memory_format=self._memory_format)
+        levels = self.img_neck(self.img_backbone(images))
         return [level.unflatten(0, (batch, -1)) for level in levels]
 
     def extract_feat(
@@ -202,6 +216,19 @@ class BEVFormer(MVXTwoStageDetector):
                 )
             )
         return steps
+
+
+def _respects_strides(module: nn.Module) -> bool:
+    """Return whether all weights belong to PyTorch's own layers, which read any memory layout.
+
+    mmcv's compiled deformable convolution reads channels-last images wrongly and does not say so.
+    """
+    layers = (nn.Conv2d, nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+    return all(
+        isinstance(part, layers)
+        for part in module.modules()
+        if list(part.parameters(recurse=False))
+    )
 
 
 def _frames_of(metainfo: dict) -> list[dict]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ...ops import deformable_attention
 from ...ops.deformable_attention import SpatialShapes
 from ...ops.pyramid import level_sizes
-from ..attention import SamplingAttention
+from ..attention import SamplingAttention, softmax_over_points
 from .geometry import FrameGeometry
 
 
@@ -36,12 +36,13 @@ class PillarAttention(SamplingAttention):
             (B, Q, C), not yet projected.
         """
         shape = (self.num_heads, self.num_maps, self.num_points)
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        offsets = self.predict_offsets(query)
-        sizes = level_sizes(spatial_shapes, query.device)
+        weights = softmax_over_points(
+            self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
+        )
         repeats = self.num_points // reference_points.size(2)
-        anchors = reference_points.repeat(1, 1, repeats, 1)[:, :, None, None]
-        locations = anchors + offsets / sizes[:, None]
+        anchors = reference_points.repeat(1, 1, repeats, 1).unsqueeze(2)
+        sizes = level_sizes(spatial_shapes, query.device)
+        locations = self.predict_locations(query, anchors, sizes)
         return deformable_attention(
             self.project_value(value),
             spatial_shapes,

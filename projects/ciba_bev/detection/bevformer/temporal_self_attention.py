@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...ops import deformable_attention
 from ...ops.pyramid import level_sizes
-from ..attention import SamplingAttention
+from ..attention import SamplingAttention, softmax_over_points
 from .geometry import FrameGeometry
 
 NUM_MAPS = 2  # the previous BEV map and the current one
@@ -57,10 +57,13 @@ class TemporalSelfAttention(SamplingAttention):
         seen = torch.cat((previous, query + query_pos), dim=-1)
         # Softmax within a map: the two readings are averaged, not weighed against each other.
         weights = self.attention_weights(seen)
-        weights = weights.unflatten(-1, (self.num_heads, NUM_MAPS, self.num_points)).softmax(-1)
+        weights = softmax_over_points(
+            weights.unflatten(-1, (self.num_heads, NUM_MAPS, self.num_points))
+        )
         bev_shapes = (geometry.bev_shape,)
-        offsets = self.predict_offsets(seen) / level_sizes(bev_shapes, query.device)
-        locations = geometry.bev_reference_points[:, :, None, :, None] + offsets
+        anchors = geometry.bev_reference_points.unsqueeze(3)
+        sizes = level_sizes(bev_shapes, query.device)
+        locations = self.predict_locations(seen, anchors, sizes)
         # Both maps go through the operator as one batch of 2B.
         value = self.project_value(torch.stack((previous, current), dim=1).flatten(0, 1))
         output = deformable_attention(
