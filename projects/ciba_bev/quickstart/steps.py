@@ -86,7 +86,7 @@ class Quickstart:
             root,
             work_dir,
             console,
-            _reproducible_environment(),
+            reproducible_environment(),
             summarise_progress,
         )
 
@@ -263,7 +263,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding='utf-8'))
 
 
-def _reproducible_environment() -> dict[str, str]:
+def reproducible_environment() -> dict[str, str]:
     """One thread a step: two steps run at once, and sums are taken in the same order always."""
     names = ('OMP', 'MKL', 'OPENBLAS', 'NUMBA')
     return {

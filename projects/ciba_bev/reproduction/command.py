@@ -17,7 +17,7 @@ from ..analysis import draw_decoded_spectra, draw_spectra, save_figure
 from ..checkpoints.files import read_checkpoints_safely
 from ..engine.step_runner import Step, StepRunner
 from ..errors import CibaError, exit_with_message
-from ..quickstart.steps import summarise_progress
+from ..quickstart.steps import reproducible_environment, summarise_progress
 from .classification_figures import (
     draw_boxes,
     draw_feature_map,
@@ -33,6 +33,13 @@ from .data_sets import (
     find_missing_data,
     make_demo_root,
     require_data,
+)
+from .detection_gap import (
+    draw_detection_gap,
+    measure_detection_gap,
+    plan_detection_gap,
+    tabulate_detection_gap,
+    tabulate_predictors,
 )
 from .modality_gap import draw_gap, measure_gap, plan_gap, tabulate_gap
 from .paper_tables import TABLE_2, TABLES
@@ -376,6 +383,25 @@ def _gap(job: Reproduction) -> Writer:
     return write
 
 
+def _detection_gap(job: Reproduction) -> Writer:
+    if not job.demo:
+        raise CibaError('detection_gap needs a world whose fog can be chosen: add --demo.')
+    plans = plan_detection_gap(job.plan, job.seeds)
+
+    def write() -> None:
+        measured = measure_detection_gap(plans, job.seeds)
+        title = f'Cameras in fog, simulated validation scenes; {count_seeds(job.seeds)}'
+        for name, (header, body) in (
+            ('detection_gap', tabulate_detection_gap(measured)),
+            ('detection_gap_predictors', tabulate_predictors(plans, measured)),
+        ):
+            shown = write_cells(title, header, body, job.out / name)
+            job.console.print(shown, soft_wrap=not job.console.is_terminal)
+        _save(job, 'detection_gap', draw_detection_gap(measured))
+
+    return write
+
+
 def _complexity(job: Reproduction) -> Writer:
     def write() -> None:
         header, body = measure_complexity(job.plan)
@@ -401,6 +427,7 @@ TARGETS: dict[str, Callable[[Reproduction], Writer]] = {
     'fig11': _figure_11,
     'fig12': _figure_12,
     'gap': _gap,
+    'detection_gap': _detection_gap,
     'complexity': _complexity,
 }
 
@@ -439,8 +466,8 @@ def reproduce(
         }
     job = Reproduction(plan, work_dir / 'results', seeds, demo, console)
     writers = [TARGETS[target](job) for target in targets]
-    workers = 1 if processes > 1 else max(2, torch.cuda.device_count())
-    environment = {} if torch.cuda.is_available() else {'OMP_NUM_THREADS': '1'}
+    workers = 1 if processes > 1 else torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    environment = {} if torch.cuda.is_available() else reproducible_environment()
     runner = StepRunner(
         plan.steps, base, work_dir, console, environment, summarise_progress, workers
     )

@@ -52,6 +52,8 @@ class Plan:
         first_steps: By the same prefix, steps that come before all trainings of that data set.
         label: Put before the names of the trainings' steps, so that the steps of plans with other
             data can be joined; such plans need a ``work_dir`` each.
+        frozen_seed: Seed of the models that others are trained with; that of the other where None.
+        elsewhere: By the name of a config, the plan that trains it, where that is not this one.
     """
 
     root: Path
@@ -60,6 +62,8 @@ class Plan:
     processes: int = 1
     first_steps: dict[str, Step] = field(default_factory=dict)
     label: str = ''
+    frozen_seed: int | None = None
+    elsewhere: dict[str, Plan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._steps: dict[str, Step] = {}
@@ -119,11 +123,14 @@ class Plan:
             # A distiller's student is a model; a path to a config makes it an earlier run.
             if not part or 'checkpoint' not in part:
                 continue
-            earlier = self.add(Run(Path(part.config).stem, run.seed))
-            after.append(self.step_name(earlier))
+            earlier_config = Path(part.config).stem
+            plan = self.elsewhere.get(earlier_config, self)
+            seed = run.seed if self.frozen_seed is None else self.frozen_seed
+            earlier = plan.add(Run(earlier_config, seed))
+            after.append(plan.step_name(earlier))
             # As it was trained, with all its overrides.
-            options.append(f'model.{role}.config={self.trained_config(earlier)}')
-            options.append(f'model.{role}.checkpoint={self.checkpoint(earlier)}')
+            options.append(f'model.{role}.config={plan.trained_config(earlier)}')
+            options.append(f'model.{role}.checkpoint={plan.checkpoint(earlier)}')
         outputs = [self.checkpoint(run)]
         if run.size is not None:
             options.append(f'model.bottleneck.size={run.size}')
@@ -161,6 +168,8 @@ class Plan:
         config = f'configs/{plain_config}.py'
         command = [*self._launch('tools/test.py'), config, str(self.checkpoint(run))]
         command += ['--work-dir', str(self.folder(run)), '--out', str(scores)]
+        options = self.options_of(plain_config)
+        command += ['--cfg-options', *options] if options else []
         self._steps[name] = Step(
             name,
             f'Score {self.step_name(run)}',
