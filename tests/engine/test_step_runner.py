@@ -4,7 +4,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from ciba_bev.engine.step_runner import Step, StepRunner
+from ciba_bev.engine.step_runner import Step, StepRunner, format_minutes
 from ciba_bev.errors import CibaError
 
 SCRIPT = """
@@ -167,3 +167,39 @@ def test_forgetting_removes_only_what_it_made(tmp_path):
     StepRunner(steps, tmp_path, tmp_path / 'work', Console(), {}, str).forget()
     assert not (tmp_path / 'made').exists()
     assert mine.is_dir()
+
+
+def record(runner, name, minutes):
+    runner.work_dir.mkdir(exist_ok=True)
+    content = {'fingerprint': '', 'minutes': minutes, 'peak_memory_gb': 0}
+    (runner.work_dir / f'{name}.done.json').write_text(json.dumps(content))
+
+
+def test_time_left_begins_with_usual_minutes_and_follows_the_pace(make_runner):
+    runner = make_runner(*((name, 'good', []) for name in 'abcd'))
+    a, b, c, d = runner.steps
+    assert runner.estimate_minutes_left([a, b]) == (0.0, 2)
+    a.usual_minutes, b.usual_minutes, c.usual_minutes = 2.0, 4.0, 6.0
+    # Two at once.
+    assert runner.estimate_minutes_left([a, b, c, d]) == (6.0, 1)
+    # Here everything takes three times as long.
+    record(runner, 'a', 6.0)
+    assert runner.expected_minutes(b) == 12.0
+    assert runner.estimate_minutes_left([b, c, d]) == (18.0, 1)
+
+
+def test_steps_with_the_same_tool_and_config_take_as_long(make_runner):
+    runner = make_runner(('a', 'good', []), ('b', 'good', []), ('c', 'slow', []))
+    for step in runner.steps:
+        step.config = 'config.py'
+    record(runner, 'a', 5.0)
+    assert runner.expected_minutes(runner.steps[1]) == 5.0
+    # Another tool: scoring is not training.
+    assert runner.expected_minutes(runner.steps[2]) is None
+
+
+@pytest.mark.parametrize(
+    ('minutes', 'text'), [(0.4, '0 min'), (59.6, '1 h 0 min'), (130, '2 h 10 min')]
+)
+def test_times_are_told_in_hours_and_minutes(minutes, text):
+    assert format_minutes(minutes) == text

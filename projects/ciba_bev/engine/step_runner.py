@@ -13,7 +13,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Mapping
+from typing import Callable, Mapping, Sequence
 
 from mmengine.config import Config
 from rich.console import Console, Group
@@ -29,6 +29,8 @@ _GIBIBYTE = 2**30
 _LOG_TAIL = 25
 # Into a file or a pipe, a step says no more often how far it is; everything is in its log.
 _SECONDS_BETWEEN_LINES = 15
+# Steps from which on a job says after each of them how long the rest will take.
+_LONG_JOB = 20
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Step:
         folder: A folder that it makes and that nothing else clears.
         resumes: Whether it is a training that goes on from the latest checkpoint in its work
             folder.
+        usual_minutes: About how long it takes; replaced by what steps like it have taken.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Step:
     config: str | None = None
     folder: Path | None = None
     resumes: bool = False
+    usual_minutes: float | None = None
 
 
 class StepRunner:
@@ -110,6 +114,7 @@ class StepRunner:
                 minutes = self.record(step.name)['minutes']
                 self.console.print(f'[green]✓[/] {escape(step.title)}: before, {minutes:.1f} min')
         waiting = [step for step in self.steps if step.name not in complete]
+        self._show_time_left(waiting)
         began = time.monotonic()
         running: dict[Future, Step] = {}
         with ThreadPoolExecutor(self.workers) as pool, self._display():
@@ -120,8 +125,10 @@ class StepRunner:
                             waiting.remove(step)
                             running[pool.submit(self._run_step, step)] = step
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        complete.add(running.pop(future).name)
+                        step = running.pop(future)
                         future.result()
+                        complete.add(step.name)
+                        self._show_time_left([*running.values(), *waiting])
             finally:
                 self._stop.set()
                 minutes = self.total_minutes() + (time.monotonic() - began) / 60
@@ -152,14 +159,61 @@ class StepRunner:
         return json.loads(self._record_file(name).read_text(encoding='utf-8'))
 
     def expected_minutes(self, step: Step) -> float | None:
-        """How long a step took before, or on average those with the same config; None if none."""
-        alike = [step, *(other for other in self.steps if other.config == step.config is not None)]
+        """Estimate how long a step takes.
+
+        Args:
+            step: One of the steps.
+
+        Returns:
+            Minutes that it took before; else the mean of those that run the same tool with the same
+            config; else its usual minutes at the pace that is seen here; None if none is known.
+        """
+        alike = [
+            other
+            for other in self.steps
+            if other.config == step.config is not None and other.command[0] == step.command[0]
+        ]
         for group in ([step], alike):
-            files = [self._record_file(other.name) for other in group]
-            found = [json.loads(file.read_text())['minutes'] for file in files if file.is_file()]
-            if found:
-                return sum(found) / len(found)
-        return None
+            taken = self._minutes_taken(group)
+            if taken:
+                return sum(taken.values()) / len(taken)
+        if step.usual_minutes is None:
+            return None
+        usual = {other.name: other.usual_minutes for other in self.steps if other.usual_minutes}
+        taken = self._minutes_taken([other for other in self.steps if other.name in usual])
+        pace = sum(taken.values()) / sum(usual[name] for name in taken) if taken else 1.0
+        return step.usual_minutes * pace
+
+    def estimate_minutes_left(self, steps: Sequence[Step]) -> tuple[float, int]:
+        """Estimate how long steps take together, as many at once as there are workers.
+
+        Args:
+            steps: Those that are not complete.
+
+        Returns:
+            Minutes, and the number of steps of which nothing is known.
+        """
+        expected = [self.expected_minutes(step) for step in steps]
+        known = [minutes for minutes in expected if minutes is not None]
+        longest = max(known, default=0.0)
+        return max(longest, sum(known) / self.workers), len(expected) - len(known)
+
+    def _minutes_taken(self, steps: Sequence[Step]) -> dict[str, float]:
+        return {
+            step.name: self.record(step.name)['minutes']
+            for step in steps
+            if self._record_file(step.name).is_file()
+        }
+
+    def _show_time_left(self, steps: Sequence[Step]) -> None:
+        minutes, unknown = self.estimate_minutes_left(steps)
+        # A job of steps that are all unknown has nothing to say; a short list says it itself.
+        if minutes and len(self.steps) >= _LONG_JOB:
+            more = f' and {unknown} steps never run before' if unknown else ''
+            self.console.print(
+                f'{len(self.steps) - len(steps)} of {len(self.steps)} steps complete, about '
+                f'{format_minutes(minutes)}{more} left'
+            )
 
     def _run_step(self, step: Step) -> None:
         self._clear_earlier_attempt(step)
@@ -253,6 +307,12 @@ class StepRunner:
         if key not in self._config_texts:
             self._config_texts[key] = Config.fromfile(str(config)).pretty_text
         return self._config_texts[key]
+
+
+def format_minutes(minutes: float) -> str:
+    """Return a length of time in hours and minutes."""
+    hours, minutes = divmod(round(minutes), 60)
+    return f'{hours} h {minutes} min' if hours else f'{minutes} min'
 
 
 def _describe_failure(step: Step, measured: Measurement, missing: list[str], log_file: Path) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ..analysis import draw_decoded_spectra, draw_spectra, save_figure
 from ..checkpoints.files import read_checkpoints_safely
-from ..engine.step_runner import Step, StepRunner
+from ..engine.step_runner import Step, StepRunner, format_minutes
 from ..errors import CibaError, exit_with_message
 from ..quickstart.steps import reproducible_environment, summarise_progress
 from .classification_figures import (
@@ -489,16 +489,13 @@ def _list_steps(runner: StepRunner) -> Table:
     table = Table(title='What would be run', title_justify='left')
     table.add_column('step')
     table.add_column('minutes', justify='right')
-    known, unknown = 0.0, 0
-    for step in runner.steps:
-        if runner.is_complete(step):
-            continue
+    waiting = [step for step in runner.steps if not runner.is_complete(step)]
+    for step in waiting:
         minutes = runner.expected_minutes(step)
         table.add_row(step.name, '?' if minutes is None else f'{minutes:.1f}')
-        known += minutes or 0
-        unknown += minutes is None
+    minutes, unknown = runner.estimate_minutes_left(waiting)
     share = f' and {unknown} steps never run before' if unknown else ''
-    table.caption = f'{known / runner.workers:.0f} min at {runner.workers} steps at once{share}'
+    table.caption = f'{format_minutes(minutes)} at {runner.workers} steps at once{share}'
     return table
 
 
