@@ -1,11 +1,13 @@
 """The experiment on detection in fog: its runs, its scores near and far, its tables."""
 
+import argparse
 import json
 import math
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from mmengine.config import DictAction
 from nuscenes.nuscenes import NuScenes
 from scipy.stats import ttest_ind
 
@@ -126,6 +128,19 @@ def test_the_students_of_all_seeds_follow_the_bottleneck_of_the_first(plan, plan
                 assert checkpoint == str(folder / 'epoch_4.pth')
     seeds = {options_of(s)['randomness.seed'] for s in trainings(plan) if METHODS[CIBA] in s.name}
     assert seeds == {'0', '1', '2'}
+
+
+def test_all_spectra_are_of_the_feature_that_is_distilled_into(plan, plans):
+    tap = plan.read(METHODS[MSE]).model.student_tap
+    spectra = [step for step in plan.steps if step.name.startswith('spectrum_')]
+    assert len(spectra) == len(trainings(plan)) - 1 - 3
+    for step in spectra:
+        words = step.command[step.command.index('--tap') + 1 :]
+        assert f'module={tap.module}' in words
+        # The shell's words are what the tool reads as a dict.
+        parser = argparse.ArgumentParser()
+        parser.add_argument('--tap', nargs='+', action=DictAction)
+        assert parser.parse_args(['--tap', *words]).tap == dict(tap)
 
 
 def test_p_values_are_scipys(measured):

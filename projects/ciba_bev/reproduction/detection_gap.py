@@ -188,10 +188,19 @@ def _scenes() -> list[str]:
 def _spectrum_step(plan: Plan, run: Run) -> Step:
     model = ['--model', run.config, str(plan.trained_config(run)), str(plan.checkpoint(run))]
     name = plan.step_name(run)
+    tap = plan.read(METHODS[MSE]).model.student_tap
+    words = [f'{key}={value}'.replace(' ', '') for key, value in tap.items()]
     return Step(
         f'spectrum_{name}',
         f"Measure the dimensions of {name}'s feature",
-        ['tools/analyze_collapse.py', '--out', str(plan.folder(run) / 'spectrum'), *model],
+        [
+            'tools/analyze_collapse.py',
+            '--out',
+            str(plan.folder(run) / 'spectrum'),
+            *model,
+            '--tap',
+            *words,
+        ],
         [plan.folder(run) / SPECTRUM],
         [name],
     )
