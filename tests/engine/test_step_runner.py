@@ -1,5 +1,9 @@
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 from rich.console import Console
@@ -167,6 +171,28 @@ def test_forgetting_removes_only_what_it_made(tmp_path):
     StepRunner(steps, tmp_path, tmp_path / 'work', Console(), {}, str).forget()
     assert not (tmp_path / 'made').exists()
     assert mine.is_dir()
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_is_ended_ends_its_steps(tmp_path, number):
+    (tmp_path / 'step.py').write_text('import os, time; print(os.getpid()); time.sleep(60)')
+    program = f"""
+import pathlib, sys
+from rich.console import Console
+from ciba_bev.engine.step_runner import Step, StepRunner
+root = pathlib.Path({str(tmp_path)!r})
+step = Step('a', 'Step', ['-u', 'step.py'], [root / 'a.out'])
+StepRunner([step], root, root / 'work', Console(), {{}}, lambda line: None).run()
+"""
+    log = tmp_path / 'work' / 'a.log'
+    with subprocess.Popen([sys.executable, '-c', program], stderr=subprocess.PIPE) as job:
+        deadline = time.monotonic() + 60
+        while not (log.is_file() and log.read_text().strip()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        job.send_signal(number)
+        assert b'KeyboardInterrupt' in job.communicate()[1]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text().split()[0]), 0)
 
 
 def record(runner, name, minutes):

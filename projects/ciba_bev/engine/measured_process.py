@@ -14,6 +14,8 @@ from typing import Callable, Mapping, Sequence
 import psutil
 
 _SAMPLING_SECONDS = 1.0
+# To look at the memory of a large process takes time, which both spend: at most this share of it.
+_SAMPLING_SHARE = 0.005
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Measurement:
         returncode: Its exit status.
         seconds: Its duration.
         peak_bytes: The most memory that it and its child processes held together, pages they share
-            counted once (sampled every second).
+            counted once (sampled every second, or less often where that takes long).
     """
 
     returncode: int
@@ -84,8 +86,12 @@ def run_measured(
         def watch() -> None:
             nonlocal peak
             process = psutil.Process(child.pid)
+            next_sample = 0.0
             while not ended.wait(_SAMPLING_SECONDS):
-                peak = max(peak, memory_of(process))
+                now = time.monotonic()
+                if now >= next_sample:
+                    peak = max(peak, memory_of(process))
+                    next_sample = now + (time.monotonic() - now) / _SAMPLING_SHARE
                 if stop is not None and stop.is_set():
                     child.send_signal(signal.SIGINT)
                     return

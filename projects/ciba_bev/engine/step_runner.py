@@ -7,13 +7,15 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
+from typing import Callable, Iterator, Mapping, Sequence
 
 from mmengine.config import Config
 from rich.console import Console, Group
@@ -117,7 +119,7 @@ class StepRunner:
         self._show_time_left(waiting)
         began = time.monotonic()
         running: dict[Future, Step] = {}
-        with ThreadPoolExecutor(self.workers) as pool, self._display():
+        with _ended_like_interrupted(), ThreadPoolExecutor(self.workers) as pool, self._display():
             try:
                 while waiting or running:
                     for step in list(waiting):
@@ -307,6 +309,20 @@ class StepRunner:
         if key not in self._config_texts:
             self._config_texts[key] = Config.fromfile(str(config)).pretty_text
         return self._config_texts[key]
+
+
+@contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a job as Ctrl-C does: with its steps, which would go on without it."""
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may say what a signal does.
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def format_minutes(minutes: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Sequence
@@ -545,4 +546,8 @@ def main(root: Path, arguments: list[str] | None = None) -> None:
         targets = list(dict.fromkeys(args.targets))
         reproduce(root, targets, seeds, args.demo, args.dry_run)
 
-    exit_with_message(run, args.traceback)
+    try:
+        exit_with_message(run, args.traceback)
+    except KeyboardInterrupt:
+        print('\nStopped. Run the same command again to go on from here.', file=sys.stderr)
+        sys.exit(130)
