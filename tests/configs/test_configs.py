@@ -232,6 +232,7 @@ TABLE_2 = {
     'mse_bevformer_s_r50': (None, 'bevformer_s_r50'),
     'ciba_bevformer_s_r50_h4': (4, 'bevformer_s_r50'),
     'quickstart_mse_bevformer': (None, 'quickstart_bevformer'),
+    'quickstart_mse_gt_bevformer': (None, 'quickstart_bevformer'),
     'quickstart_ciba_bevformer_h8': (8, 'quickstart_bevformer'),
 }
 
