@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import DictAction
 from nuscenes.nuscenes import NuScenes
+from nuscenes.utils import splits
 from scipy.stats import ttest_ind
 
 from ciba_bev.errors import CibaError
@@ -35,10 +36,10 @@ from ciba_bev.reproduction.plan import Plan, Run
 
 PROJECT = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1, 2)
-AIRS = (math.inf, 30.0, 15.0)
+AIRS = (math.inf, 40.0, 20.0)
 NDS = {
     math.inf: {UNDISTILLED: (25.1, 25.9, 25.5), MSE: (27.0, 28.1, 27.2), CIBA: (27.9, 27.5, 28.3)},
-    15.0: {
+    20.0: {
         UNDISTILLED: (15.1, 14.9, 15.4),
         MSE: (14.0, 14.1, 13.2),
         CIBA: (16.9, 17.5, 17.3),
@@ -105,6 +106,10 @@ def test_every_air_has_its_own_recording_and_all_have_one_teacher(plan, plans):
         words = simulation.command
         assert f'{words[words.index("--out") + 1]}/' == roots[air]
         assert ('--visibility' in words) == math.isfinite(air)
+        scenes = set(words[words.index('--scenes') + 1 : words.index('--frames-per-scene')])
+        # What the quickstart is trained on, and more than it is scored on.
+        assert scenes & set(splits.train) == set(splits.mini_train)
+        assert scenes & set(splits.val) > set(splits.mini_val)
         for step in trainings(part):
             options = options_of(step)
             assert options['train_dataloader.dataset.data_root'] == roots[air]
@@ -146,9 +151,9 @@ def test_all_spectra_are_of_the_feature_that_is_distilled_into(plan, plans):
 def test_p_values_are_scipys(measured):
     header, body = tabulate_detection_gap(measured)
     rows = {(row[0], row[1]): dict(zip(header, row)) for row in body}
-    row = rows['fog, 15 m', CIBA]
+    row = rows['fog, 20 m', CIBA]
     for other in (UNDISTILLED, MSE):
-        expected = ttest_ind(NDS[15.0][CIBA], NDS[15.0][other], equal_var=False).pvalue
+        expected = ttest_ind(NDS[20.0][CIBA], NDS[20.0][other], equal_var=False).pvalue
         shown = row[f'NDS: p, {other}']
         assert shown == ('< 0.001' if expected < 0.001 else f'{expected:.3f}')
     assert row['NDS'] == '17.23 ± 0.31'
@@ -176,7 +181,7 @@ def test_the_figure_shows_the_means(measured):
     assert len(panels) == 4
     for axes in panels:
         lines = {container.get_label(): container.lines[0] for container in axes.containers}
-        assert set(lines) == set(NDS[15.0])
+        assert set(lines) == set(NDS[20.0])
         assert list(lines[CIBA].get_ydata()) == pytest.approx(
             [sum(NDS[air][CIBA]) / 3 for air in NDS]
         )
