@@ -185,12 +185,14 @@ step = Step('a', 'Step', ['-u', 'step.py'], [root / 'a.out'])
 StepRunner([step], root, root / 'work', Console(), {{}}, lambda line: None).run()
 """
     log = tmp_path / 'work' / 'a.log'
-    with subprocess.Popen([sys.executable, '-c', program], stderr=subprocess.PIPE) as job:
+    # As a shell starts a job in the background.
+    ignoring = f'import signal; signal.signal(signal.SIGINT, signal.SIG_IGN){program}'
+    with subprocess.Popen([sys.executable, '-c', ignoring], stderr=subprocess.PIPE) as job:
         deadline = time.monotonic() + 60
         while not (log.is_file() and log.read_text().strip()) and time.monotonic() < deadline:
             time.sleep(0.05)
         job.send_signal(number)
-        assert b'KeyboardInterrupt' in job.communicate()[1]
+        assert b'KeyboardInterrupt' in job.communicate(timeout=15)[1]
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_text().split()[0]), 0)
 

@@ -16,6 +16,8 @@ import psutil
 _SAMPLING_SECONDS = 1.0
 # To look at the memory of a large process takes time, which both spend: at most this share of it.
 _SAMPLING_SHARE = 0.005
+# For a command that is interrupted to end by itself.
+_GRACE_SECONDS = 20.0
 
 
 @dataclass
@@ -65,7 +67,8 @@ def run_measured(
         environment: Its environment variables.
         log_file: Where everything it prints goes.
         on_line: Called with every line it prints, without the line's end.
-        stop: Ends the command, as Ctrl-C does, within a second of being set.
+        stop: Ends the command, as Ctrl-C does, within a second of being set; one that goes on is
+            killed.
 
     Returns:
         What it took.
@@ -94,6 +97,8 @@ def run_measured(
                     next_sample = now + (time.monotonic() - now) / _SAMPLING_SHARE
                 if stop is not None and stop.is_set():
                     child.send_signal(signal.SIGINT)
+                    if not ended.wait(_GRACE_SECONDS):
+                        child.kill()
                     return
 
         watcher = threading.Thread(target=watch, daemon=True)

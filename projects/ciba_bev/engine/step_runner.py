@@ -313,16 +313,21 @@ class StepRunner:
 
 @contextmanager
 def _ended_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM end a job as Ctrl-C does: with its steps, which would go on without it."""
+    """Let SIGTERM end a job as Ctrl-C does: with its steps, which would go on without it.
+
+    A shell has its background jobs ignore SIGINT, and so would their steps.
+    """
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread may say what a signal does.
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(signals, before):
+            signal.signal(number, handler)
 
 
 def format_minutes(minutes: float) -> str:
