@@ -128,10 +128,10 @@ def test_cached_features_are_the_features(bottleneck_model, tmp_path):
     plain = build(bottleneck_model(2))
     cached = build(bottleneck_model(2, feature_cache=str(tmp_path / 'cache')))
     data = [model.data_preprocessor(toy_pair.make_batch(0, 1), True) for model in (plain, cached)]
-    expected = plain._features(data[0])
-    cached._features(data[1])
+    expected = plain.read_features(data[0])
+    cached.read_features(data[1])
     cached.teacher.feature = cached.student.feature = None  # would fail if it were called again
-    for found, wanted in zip(cached._features(data[1]), expected):
+    for found, wanted in zip(cached.read_features(data[1]), expected):
         torch.testing.assert_close(found, wanted, atol=2e-3, rtol=1e-3)
 
 

@@ -10,6 +10,7 @@ from .bottleneck_training import (
     BottleneckTraining,
 )
 from .bottlenecks import SelfAttentionBottleneck, VariationalBottleneck, VectorQuantizedBottleneck
+from .cell_means import CellMeansHook
 from .distiller import Distiller
 from .hooks import DistillationRecordHook
 from .losses import CLIPLoss, CrossEntropyLoss, MarginLoss, MSELoss
@@ -20,6 +21,7 @@ __all__ = [
     'BottleneckOptimWrapperConstructor',
     'BottleneckTraining',
     'CLIPLoss',
+    'CellMeansHook',
     'CrossEntropyLoss',
     'DistillationRecordHook',
     'Distiller',

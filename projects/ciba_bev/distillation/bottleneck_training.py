@@ -25,6 +25,7 @@ from ..finiteness import look_now
 from ..registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from ..shell import training_command
 from .bottlenecks import Bottleneck
+from .cell_means import CellMeans, CenteredBottleneck
 from .feature_cache import FeatureCache
 from .frozen_model import FrozenModel
 from .hooks import CHECKPOINT_KEY
@@ -49,6 +50,9 @@ class BottleneckTraining(BaseModel):
             epoch only; for data sets that fit on disk and pipelines without augmentation.
             Features are then rounded to half precision, in the first epoch too. None disables
             the cache.
+        subtract_cell_means: Remove from both features the mean of each cell over the training set
+            (:class:`CellMeansHook` measures it), here and from the teacher's feature in
+            distillation, so that no code is spent on what every frame has in common.
 
     Raises:
         ConfigError: Sizes are missing, repeated, or larger than a feature.
@@ -62,6 +66,7 @@ class BottleneckTraining(BaseModel):
         bottleneck_sizes: Sequence[int] = (2, 4, 8, 16, 32, 64, 128),
         seed: int = 0,
         feature_cache: str | None = None,
+        subtract_cell_means: bool = False,
     ) -> None:
         if not bottleneck_sizes or len(set(bottleneck_sizes)) != len(bottleneck_sizes):
             raise ConfigError(
@@ -84,6 +89,7 @@ class BottleneckTraining(BaseModel):
                 for size in self.bottleneck_sizes
             }
         )
+        self.cell_means = CellMeans() if subtract_cell_means else None
         # Saved in the checkpoint, so that a resumed training continues with the same noise.
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
 
@@ -124,6 +130,7 @@ class BottleneckTraining(BaseModel):
             'kind': 'bottlenecks',
             'sizes': list(self.bottleneck_sizes),
             'bottleneck': _plain(self.bottleneck_config),
+            'subtract_cell_means': self.cell_means is not None,
             'teacher': self.teacher.describe(),
             'student': self.student.describe(),
         }
@@ -145,7 +152,9 @@ class BottleneckTraining(BaseModel):
             CibaError: A frozen model cannot be loaded, or the bottlenecks are neither trained nor
                 loaded.
         """
-        teacher_feature, student_feature = self._features(data)
+        teacher_feature, student_feature = self.read_features(data)
+        if self.cell_means is not None:
+            teacher_feature, student_feature = self.cell_means(teacher_feature, student_feature)
         if mode == 'loss':
             return self._losses(teacher_feature, student_feature)
         return self._measure(teacher_feature, student_feature)
@@ -174,7 +183,19 @@ class BottleneckTraining(BaseModel):
         }
         return [{'teacher': teacher_feature, 'student': student_feature, **evaluations}]
 
-    def _features(self, data: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def read_features(self, data: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        r"""Read the features of a batch, or take them from the cache.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, as the data loader gives them.
+
+        Returns:
+            (B, C', \*grid) of the teacher and (B, C, \*grid) of the student, float32, on the cells
+            that both cover.
+
+        Raises:
+            CibaError: A frozen model cannot be loaded, or a feature is not finite.
+        """
         self.load_frozen_models()
         cache, samples, device = self._cache, data.get('data_samples', ()), self.steps.device
         if cache is not None:
@@ -240,7 +261,9 @@ class BottleneckOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return OPTIM_WRAPPERS.build(wrapper, default_args=dict(optimizer=optimizer))
 
 
-def load_bottleneck(checkpoint: str, size: int, teacher: FrozenModel, config: str) -> Bottleneck:
+def load_bottleneck(
+    checkpoint: str, size: int, teacher: FrozenModel, config: str
+) -> Bottleneck | CenteredBottleneck:
     """Load one bottleneck of an Algorithm 1 run, checked against the teacher it will encode.
 
     Args:
@@ -284,6 +307,8 @@ def load_bottleneck(checkpoint: str, size: int, teacher: FrozenModel, config: st
         }
     )
     bottleneck.eval().requires_grad_(False)
+    if metadata.get('subtract_cell_means'):
+        return CenteredBottleneck(bottleneck, content['state_dict']['cell_means.teacher'])
     return bottleneck
 
 

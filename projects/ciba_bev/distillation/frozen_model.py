@@ -17,6 +17,7 @@ from ..finiteness import require_finite
 from ..registry import MODELS
 from ..shell import training_command
 from .bottlenecks import Bottleneck
+from .cell_means import CenteredBottleneck
 from .hooks import CHECKPOINT_KEY
 from .taps import FeatureTap, Window, align_to_student
 
@@ -70,7 +71,7 @@ class FrozenModel:
         self.inputs = inputs
         self.precision = precision
         self.fingerprint = ''
-        self.encoder: Bottleneck | None = None
+        self.encoder: Bottleneck | CenteredBottleneck | None = None
         cfg = Config.fromfile(config) if isinstance(config, str) else Config(dict(model=config))
         with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
             self.model = registry.build(cfg.model)
