@@ -19,6 +19,8 @@ default_hooks = dict(
     loss_averaging=dict(type='ciba_bev.LossAveragingHook'),
     # Notes in the checkpoints of bottlenecks and distilled students what they were made from.
     distillation_record=dict(type='ciba_bev.DistillationRecordHook'),
+    # Of bottlenecks with subtract_cell_means=True.
+    cell_means=dict(type='ciba_bev.CellMeansHook'),
 )
 
 # Every parameter that is trained takes part in every step, so distributed training need not search

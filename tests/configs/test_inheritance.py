@@ -69,7 +69,7 @@ def test_hooks_of_every_experiment(path):
     if path.stem.startswith('synthetic'):
         assert found == set()
     elif config.default_scope == 'mmdet3d':
-        expected = {'CheckDataHook', 'LossAveragingHook', 'DistillationRecordHook'}
+        expected = {'CheckDataHook', 'LossAveragingHook', 'DistillationRecordHook', 'CellMeansHook'}
         if config.model.type == 'ciba_bev.Distiller':
             expected.add('SpectrumHook')
         assert found == {f'ciba_bev.{name}' for name in expected}

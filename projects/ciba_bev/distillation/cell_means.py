@@ -72,9 +72,9 @@ class CellMeans(nn.Module):
         """
         if not self.is_measured:
             raise ConfigError(
-                'subtract_cell_means=True: the means are not measured. Add '
-                "custom_hooks=[dict(type='ciba_bev.CellMeansHook')], or give a checkpoint of an "
-                'Algorithm 1 run that has them.'
+                'subtract_cell_means=True, but the means were not measured. Add '
+                "cell_means=dict(type='ciba_bev.CellMeansHook') to default_hooks, or give a "
+                'checkpoint of an Algorithm 1 run that has them.'
             )
         return teacher - self.teacher, student - self.student
 
@@ -134,7 +134,8 @@ class CellMeansHook(Hook):
             runner: The runner that trains.
         """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if model.cell_means is None or model.cell_means.is_measured:
+        means = getattr(model, 'cell_means', None)
+        if means is None or means.is_measured:
             return
         loader = runner.train_dataloader
         own = Subset(loader.dataset, range(get_rank(), len(loader.dataset), get_world_size()))
@@ -147,6 +148,6 @@ class CellMeansHook(Hook):
         )
         runner.logger.info('Measuring the mean of each cell over the training set.')
         with torch.no_grad():
-            model.cell_means.measure(
+            means.measure(
                 model.read_features(model.data_preprocessor(batch, False)) for batch in batches
             )
