@@ -30,7 +30,7 @@ from mmengine.registry import (
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from ..errors import CibaError
+from ..errors import ConfigError
 from .config_checks.nested import registered_class
 
 _REGISTRIES = (
@@ -110,13 +110,18 @@ def read_config_file(path: str | os.PathLike, options: dict[str, Any] | None = N
         The config.
 
     Raises:
-        CibaError: It is no valid config, or an override would change nothing.
+        ConfigError: There is no such file, it is no valid config, or an override would change
+            nothing.
     """
+    if not Path(path).is_file():
+        raise ConfigError(
+            f'{path}: there is no such config file (the project keeps its own in configs/).'
+        )
     try:
         cfg = Config.fromfile(str(path))
         _inherit_moved_root(cfg, Path(path))
     except (SyntaxError, OSError, KeyError, TypeError, NameError, AttributeError) as error:
-        raise CibaError(f'{path}: not a valid config: {type(error).__name__}: {error}') from error
+        raise ConfigError(f'{path}: not a valid config: {type(error).__name__}: {error}') from error
     _check_names_at_the_top(cfg, str(path))
     if options:
         apply_options(cfg, options)
@@ -133,7 +138,7 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
             one, except for those that another option gives.
 
     Raises:
-        CibaError: An option names a field that nothing reads.
+        ConfigError: An option names a field that nothing reads.
     """
     options = dict(options)
     if 'data_root' in options and isinstance(cfg.get('data_root'), str):
@@ -147,7 +152,7 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         # mmengine adds the whole list that an index exceeds.
         reason = str(error.args[0] if error.args else error).split(' [')[0]
-        raise CibaError(f'--cfg-options {" ".join(options)}: {reason}') from error
+        raise ConfigError(f'--cfg-options {" ".join(options)}: {reason}') from error
     for key, depth in depths.items():
         _check_created(cfg, key, depth)
 
@@ -243,7 +248,7 @@ def _check_names_at_the_top(cfg: Config, path: str) -> None:
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR)
         if close and not _places_of(cfg, name):
-            raise CibaError(
+            raise ConfigError(
                 f'{path}: nothing reads {name}. Did you mean {close[0]}? (Give it another name if '
                 'it is a variable of yours.)'
             )
@@ -257,11 +262,11 @@ def _check_top(cfg: Config, key: str) -> None:
         return
     old = _new_name(key)
     if old:
-        raise CibaError(f'--cfg-options {key}: nothing reads it; since mmdet3d 1.0 it is {old}.')
+        raise ConfigError(f'--cfg-options {key}: nothing reads it; since mmdet3d 1.0 it is {old}.')
     if name in cfg:
         places = _places_of(cfg, name)
         if places:
-            raise CibaError(
+            raise ConfigError(
                 f'--cfg-options {key}: {name} is a variable of the config file, which has been '
                 'copied to where it is used. Set the fields themselves: '
                 f'{", ".join(places[:_LISTED_PLACES])}'
@@ -271,7 +276,7 @@ def _check_top(cfg: Config, key: str) -> None:
         return
     close = difflib.get_close_matches(name, [*known, *cfg], n=1)
     hint = f' Did you mean {".".join([close[0], *key.split(".")[1:]])}?' if close else ''
-    raise CibaError(f'--cfg-options {key}: nothing reads a field {name}.{hint}')
+    raise ConfigError(f'--cfg-options {key}: nothing reads a field {name}.{hint}')
 
 
 def _check_created(cfg: Config, key: str, depth: int) -> None:
@@ -303,7 +308,7 @@ def _check_created(cfg: Config, key: str, depth: int) -> None:
             hint = (
                 f'Did you mean {close[0]}?' if close else f'It has {", ".join(sorted(accepted))}.'
             )
-            raise CibaError(f'--cfg-options {key}: {place} has no {name}. {hint}')
+            raise ConfigError(f'--cfg-options {key}: {place} has no {name}. {hint}')
 
 
 def _find(cfg: Config, path: Sequence[str]) -> tuple[Any, int]:

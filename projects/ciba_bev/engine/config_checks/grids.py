@@ -10,10 +10,8 @@ from mmengine.registry import MODELS, TASK_UTILS
 from ...errors import CibaError
 from .nested import dicts_with, first_of, registered_class
 
-_RANGE_FIELDS = (
-    'point_cloud_range',
-    'pc_range',
-)  # As mmdet3d's box coders name the range of the boxes that they keep.
+RANGE_FIELDS = ('point_cloud_range', 'pc_range')
+# Names of the range in which mmdet3d's box coders keep boxes.
 _KEPT_RANGE_FIELDS = ('post_center_range', 'post_center_limit_range')
 # Sparse encoders are customarily given one cell more in height than the range has.
 _EXTRA_HEIGHT_CELLS = (0, 1)
@@ -32,7 +30,7 @@ def check_grids(model: dict[str, Any], config_name: str) -> None:
         CibaError: A grid does not match.
     """
     for field, part in dicts_with(model, 'voxel_size', 'model'):
-        bounds = first_of(part, _RANGE_FIELDS)
+        bounds = first_of(part, RANGE_FIELDS)
         if bounds is None or len(bounds) != 6 or len(part['voxel_size']) != 3:
             continue
         cells = _count_cells(bounds, part['voxel_size'], f'{config_name}: {field}')
@@ -108,7 +106,7 @@ def check_ranges(
     found = [
         (f'{field}.{key}', [float(bound) for bound in part[key]])
         for where, tree in [('model', model), *datasets]
-        for key in _RANGE_FIELDS
+        for key in RANGE_FIELDS
         for field, part in dicts_with(tree, key, where)
         if part[key] is not None
     ]
@@ -135,7 +133,7 @@ def check_kept_range(model: dict[str, Any], config_name: str) -> None:
     bounds = next(
         (
             list(part[key])
-            for key in _RANGE_FIELDS
+            for key in RANGE_FIELDS
             for _, part in dicts_with(model, key, 'model')
             if part[key] is not None and len(part[key]) == 6
         ),
