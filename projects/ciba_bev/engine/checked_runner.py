@@ -17,16 +17,16 @@ from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoints.matching import load_weights, require_complete, require_half, weights_of
+from ..checkpoints.matching import get_state_dict, load_weights, require_complete, require_half
 from ..errors import CibaError
-from ..files import unwritable, written_whole
+from ..files import atomic_write, write_error
 from ..finiteness import postponed_checks
 from .checkpoint_hook import KeepingCheckpointHook
-from .distributed import patient_scoring
+from .distributed import wait_for_scoring
 from .finite_loss_hook import FiniteLossHook
 from .parent_watch import LoadingProcessStart
 from .resumable_loops import ResumableEpochLoop, ResumableIterLoop
-from .resume_checks import STEPS_KEY, describe_steps, require_same_course
+from .resume_checks import STEPS_KEY, describe_steps, require_same_schedule
 
 _RESUMABLE_LOOPS = {
     'EpochBasedTrainLoop': ResumableEpochLoop,
@@ -60,7 +60,7 @@ class CheckedRunner(Runner):
             CibaError: The checkpoint is not one of this training, or the training diverged.
         """
         try:
-            with patient_scoring():
+            with wait_for_scoring():
                 return super().train()
         finally:
             postponed_checks()
@@ -75,7 +75,7 @@ class CheckedRunner(Runner):
             CibaError: The checkpoint is not one of this model.
         """
         self._wants_complete_checkpoint = True
-        with patient_scoring():
+        with wait_for_scoring():
             return super().test()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -112,13 +112,13 @@ class CheckedRunner(Runner):
         """
         checkpoint = CheckpointLoader.load_checkpoint(filename, map_location, self.logger)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        comparison = load_weights(self.bare_model, weights_of(checkpoint, revise_keys))
+        comparison = load_weights(self.bare_model, get_state_dict(checkpoint, revise_keys))
         if strict or self._wants_complete_checkpoint:
             require_complete(comparison, filename, self.cfg.filename or 'this config')
         else:
             require_half(comparison, filename, 'load_from')
         if self._is_resuming:
-            require_same_course(checkpoint, filename, self)
+            require_same_schedule(checkpoint, filename, self)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
@@ -153,7 +153,7 @@ class CheckedRunner(Runner):
         if file_client_args or backend_args or '://' in str(out_dir):
             write(out_dir, filename, file_client_args, backend_args=backend_args)
             return
-        with written_whole(Path(out_dir, filename)) as unfinished:
+        with atomic_write(Path(out_dir, filename)) as unfinished:
             write(str(unfinished.parent), unfinished.name)
 
     def _require_finite_weights(self, filename: str) -> None:
@@ -214,5 +214,5 @@ def _refuse_log(handler: logging.FileHandler, record: logging.LogRecord) -> None
     """Called where ``logging`` would print a trace and go on: while an exception is handled."""
     error = sys.exc_info()[1]
     if isinstance(error, OSError):
-        raise unwritable(handler.baseFilename, error) from error
+        raise write_error(handler.baseFilename, error) from error
     logging.Handler.handleError(handler, record)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from ..checkpoints.files import damage_of
+from ..checkpoints.files import find_damage
 from ..errors import CibaError
 
 NOTE = 'last_checkpoint'
@@ -83,7 +83,7 @@ def newest_whole_checkpoint(cfg: Config) -> str | None:
     """
     checkpoints = find_checkpoints(cfg)
     for checkpoint in checkpoints:
-        damage = damage_of(checkpoint.path)
+        damage = find_damage(checkpoint.path)
         if damage is None:
             return str(checkpoint.path)
         print_log(f'{checkpoint.path} is passed over: {damage}.')

@@ -108,7 +108,7 @@ def wait_for_first_process() -> None:
 
 
 @contextmanager
-def patient_scoring() -> Iterator[None]:
+def wait_for_scoring() -> Iterator[None]:
     """Have processes wait for the one that scores within the context, however long it takes.
 
     mmengine's metrics are computed by the first process while the others wait in a broadcast for

@@ -24,7 +24,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from ..checkpoints.files import read_checkpoints_safely
-from ..checkpoints.matching import load_weights, require_complete, weights_of
+from ..checkpoints.matching import get_state_dict, load_weights, require_complete
 from ..errors import CibaError, exit_with_message
 from ..files import write_file
 from .command_lines import read_config
@@ -118,7 +118,7 @@ def build_detector(cfg: Config, checkpoint: str, device: str | None = None) -> n
     read_checkpoints_safely()
     with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         model = registry.build(model_config)
-    weights = weights_of(CheckpointLoader.load_checkpoint(checkpoint, 'cpu'))
+    weights = get_state_dict(CheckpointLoader.load_checkpoint(checkpoint, 'cpu'))
     require_complete(load_weights(model, weights), checkpoint, cfg.filename or 'this config')
     try:
         return model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()

@@ -33,7 +33,7 @@ def describe_steps(runner: Any) -> dict[str, Any]:
     }
 
 
-def require_same_course(checkpoint: dict[str, Any], filename: str, runner: Any) -> None:
+def require_same_schedule(checkpoint: dict[str, Any], filename: str, runner: Any) -> None:
     """Refuse to resume a training with another batch, schedule or optimizer setting.
 
     Args:

@@ -16,7 +16,7 @@ from mmengine.registry import METRICS, init_default_scope
 
 from ..checkpoints.files import read_checkpoints_safely
 from ..errors import CibaError, exit_with_message
-from ..files import full_disk_explained, require_not_read, require_writable, write_file
+from ..files import explain_full_disk, require_not_read, require_writable, write_file
 from .checked_runner import CheckedRunner
 from .command_lines import make_parser, read_config
 from .config_checks import check_config
@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
         cfg = read_config(args)
         results = keep_predictions(cfg, args.format_only)
         _check_outputs(cfg, args, results)
-        with full_disk_explained(cfg.work_dir):
+        with explain_full_disk(cfg.work_dir):
             metrics = test(cfg, args.checkpoint)
         is_main = is_main_process()
         finish_distributed()

@@ -14,14 +14,14 @@ from mmengine.logging import print_log
 from ..checkpoints.files import read_checkpoints_safely
 from ..checkpoints.matching import check_pretrained_weights
 from ..errors import CibaError, exit_with_message, launched_rank
-from ..files import full_disk_explained
+from ..files import explain_full_disk
 from ..shell import shell_command
 from .checked_runner import CheckedRunner
 from .checkpoint_search import find_checkpoints, newest_whole_checkpoint
 from .command_lines import make_parser, read_config
 from .config_checks import check_config
 from .distributed import finish_distributed, prepare_distributed, require_agreement
-from .work_folder import occupied, require_no_checkpoints, set_checkpoints_aside
+from .work_folder import lock_work_dir, move_old_checkpoints, require_no_checkpoints
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -153,9 +153,9 @@ def train(cfg: Config, start_over: bool = False) -> None:
     check_config(cfg)
     read_checkpoints_safely()
     _suit_gpu(cfg)
-    with occupied(cfg.work_dir), full_disk_explained(cfg.work_dir):
+    with lock_work_dir(cfg.work_dir), explain_full_disk(cfg.work_dir):
         if start_over:
-            set_checkpoints_aside(cfg)
+            move_old_checkpoints(cfg)
         elif not cfg.get('resume'):
             require_no_checkpoints(cfg)
         prepare_distributed(cfg)
@@ -206,7 +206,7 @@ def resume_command(arguments: list[str]) -> str:
     return shell_command(program, *kept, '--resume')
 
 
-def farewell(cfg: Config, command: str) -> str:
+def interruption_message(cfg: Config, command: str) -> str:
     """What an interrupted training says.
 
     Args:
@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None) -> None:
             train(cfg, args.start_over)
         except KeyboardInterrupt:
             if launched_rank() == 0:
-                print(farewell(cfg, resume_command(sys.argv)), file=sys.stderr)
+                print(interruption_message(cfg, resume_command(sys.argv)), file=sys.stderr)
             sys.exit(130)
 
     exit_with_message(run, args.traceback)

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..errors import CibaError, launched_rank
-from ..files import unwritable
+from ..files import write_error
 from .checkpoint_search import checkpoint_folder, find_checkpoints
 
 try:
@@ -30,7 +30,7 @@ _PARTIAL = re.compile(r'\.(epoch|iter|best)_.*\.pth\.\d+\.partial')
 
 
 @contextmanager
-def occupied(work_dir: str | os.PathLike) -> Iterator[None]:
+def lock_work_dir(work_dir: str | os.PathLike) -> Iterator[None]:
     """Keep every other training out of a work folder for as long as the context lasts.
 
     The first process of a training locks a file in it that says whose it is. The system gives the
@@ -51,7 +51,7 @@ def occupied(work_dir: str | os.PathLike) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK_FILE).open('a+', encoding='utf-8')
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise write_error(folder, error) from error
     with file:
         if _lock(file, folder):
             for partial in folder.iterdir():
@@ -114,7 +114,7 @@ def require_no_checkpoints(cfg: Config) -> None:
         )
 
 
-def set_checkpoints_aside(cfg: Config) -> None:
+def move_old_checkpoints(cfg: Config) -> None:
     """Move the checkpoints in a work folder into a new folder within it.
 
     Args:
@@ -134,7 +134,7 @@ def set_checkpoints_aside(cfg: Config) -> None:
         for path in found:
             path.rename(aside / path.name)
     except OSError as error:
-        raise unwritable(aside, error) from error
+        raise write_error(aside, error) from error
     print_log(f'The checkpoints of the earlier training are in {aside} now.')
 
 

@@ -1,4 +1,4 @@
-"""One key frame of a nuScenes data set, chosen by its token or its number and drawn to a file."""
+"""Draw a key frame of a nuScenes data set into a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from nuscenes import NuScenes
 
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
 from ..files import require_not_read
 from .nuscenes_sample import draw_nuscenes_sample
 
@@ -23,20 +23,20 @@ def draw_key_frame(
     score_threshold: float = 0.3,
     points_on_images: bool = False,
 ) -> None:
-    """Draw a key frame's cameras, points and boxes.
+    """Draw the cameras, points and boxes of a key frame.
 
     Args:
         data_root: The nuScenes root.
-        version: Its table folder, such as ``v1.0-mini``.
+        version: Name of the folder of tables, such as ``v1.0-mini``.
         out_file: The picture to write (PNG).
-        sample: Token or number of the key frame; None for the one in the middle.
-        results_file: Detections to draw, in nuScenes' result format; None draws annotations only.
-        score_threshold: Detections with a lower score are left out.
+        sample: Token or index of the key frame; None for the one in the middle.
+        results_file: Detections to draw, in nuScenes' result format; None to draw annotations only.
+        score_threshold: Detections with a lower score are not drawn.
         points_on_images: Whether to draw the LiDAR points into the images, too.
 
     Raises:
-        CibaError: There are no such tables, there is no such sample, a file is missing or damaged,
-            or the picture cannot be written.
+        CibaError: The tables or the sample do not exist, a file is missing or damaged, or the
+            picture cannot be written.
     """
     if not Path(data_root, version, 'sample.json').is_file():
         raise CibaError(f'{data_root} has no nuScenes tables of version {version}.')
@@ -59,16 +59,19 @@ def find_sample(nusc: NuScenes, sample: str) -> str:
 
     Args:
         nusc: The data set.
-        sample: Its token or its number.
+        sample: Its token or its index.
+
+    Returns:
+        The token.
 
     Raises:
-        CibaError: There is no such key frame.
+        ConfigError: There is no such key frame.
     """
     if sample.isdigit() and int(sample) < len(nusc.sample):
         return nusc.sample[int(sample)]['token']
     if any(record['token'] == sample for record in nusc.sample):
         return sample
-    raise CibaError(
+    raise ConfigError(
         f'there is no sample {sample!r} in {nusc.dataroot}. Give a token or a number below '
         f'{len(nusc.sample)}.'
     )
@@ -81,8 +84,11 @@ def load_detections(results_file: str | os.PathLike, sample_token: str) -> list[
         results_file: JSON file in the nuScenes detection result format.
         sample_token: Token of the key frame.
 
+    Returns:
+        The detections as in the file.
+
     Raises:
-        CibaError: The file is missing or of another format, or lacks the sample.
+        CibaError: The file does not exist or is of another format, or the sample is not in it.
     """
     try:
         results = json.loads(Path(results_file).read_text(encoding='utf-8'))['results']

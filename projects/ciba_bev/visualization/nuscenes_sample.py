@@ -1,4 +1,4 @@
-"""Pictures of nuScenes key frames, read through the devkit."""
+"""Draw nuScenes key frames, read by the devkit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,14 @@ _DETECTION_NAMES = {
 
 
 def quaternion_to_matrix(quaternion: list[float]) -> np.ndarray:
-    """Return the (3, 3) rotation of a quaternion (w, x, y, z), which need not be of unit length."""
+    """Convert a quaternion to a rotation matrix.
+
+    Args:
+        quaternion: (w, x, y, z), of any length.
+
+    Returns:
+        (3, 3) rotation matrix.
+    """
     w, x, y, z = np.asarray(quaternion, dtype=np.float64) / np.linalg.norm(quaternion)
     return np.array(
         [
@@ -62,7 +69,7 @@ def _sensor_to_world(nusc: NuScenes, sample_data: dict[str, Any]) -> np.ndarray:
 def _boxes_in_view(
     descriptions: list[dict[str, Any]], class_names: list[str], world_to_view: np.ndarray
 ) -> np.ndarray:
-    """Turn nuScenes boxes in the world into (N, 7) boxes of an upright frame."""
+    """Convert nuScenes boxes in the world frame to (N, 7) boxes in an upright frame."""
     boxes = np.zeros((len(class_names), 7))
     for row, description in zip(boxes, descriptions):
         rotation = world_to_view[:3, :3] @ quaternion_to_matrix(description['rotation'])
@@ -90,27 +97,27 @@ def draw_nuscenes_sample(
 ) -> np.ndarray:
     """Draw a key frame of nuScenes or of a data set in its format.
 
-    Annotated objects that no LiDAR point lies on are left out, as in the detection evaluation.
+    Annotated objects without LiDAR points are not drawn, as they are not evaluated.
 
     Args:
         nusc: The devkit's data set.
         sample_token: Token of the key frame.
         predictions: Detections in nuScenes' result format: `translation`, `size`, `rotation` in
-            the world frame, `detection_name` and `detection_score`.  None draws ground truth only.
-        score_threshold: Predictions with a lower score are left out.
-        out_file: Where to write the picture as PNG, or None.
+            the world frame, `detection_name` and `detection_score`; None to draw ground truth only.
+        score_threshold: Predictions with a lower score are not drawn.
+        out_file: PNG file to write; None to write no file.
         points_on_images: Whether to draw the LiDAR points into the images, too.
 
     Returns:
         (H, W, 3) uint8 RGB picture.
 
     Raises:
-        CibaError: If a sensor file is missing or damaged.
+        CibaError: A sensor file is missing or damaged.
     """
     sample = nusc.get('sample', sample_token)
     lidar = nusc.get('sample_data', sample['data']['LIDAR_TOP'])
     lidar_to_world = _sensor_to_world(nusc, lidar)
-    # An upright frame at the LiDAR, in which boxes are exactly upright although the sensor leans.
+    # An upright frame at the LiDAR: boxes are upright, whereas the sensor is tilted.
     forward = lidar_to_world[:3, 1]
     yaw = np.arctan2(forward[1], forward[0]) - np.pi / 2
     view_to_world = np.eye(4)
@@ -162,7 +169,7 @@ def _read_points(path: str) -> np.ndarray:
         raise CibaError(f'{path} is missing; download or simulate it again')
     values = np.fromfile(path, dtype=np.float32)
     if values.size % 5:
-        raise CibaError(f'{path} is truncated: {values.size} numbers are no multiple of 5')
+        raise CibaError(f'{path} is truncated: {values.size} numbers are not a multiple of 5')
     return values.reshape(-1, 5)
 
 

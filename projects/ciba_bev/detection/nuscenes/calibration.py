@@ -24,7 +24,7 @@ MAX_TURN_RATE = 60.0  # degrees a second
 UNKNOWN_DELAY = 0.1  # seconds
 
 
-class WrongCamera(NamedTuple):
+class InconsistentCamera(NamedTuple):
     """A camera whose ``lidar2cam`` contradicts the poses.
 
     Attributes:
@@ -36,9 +36,9 @@ class WrongCamera(NamedTuple):
     finding: str
 
 
-def wrong_cameras(
+def find_inconsistent_cameras(
     info: dict, camera_ego2global: Mapping[str, np.ndarray] | None = None
-) -> list[WrongCamera]:
+) -> list[InconsistentCamera]:
     """Find cameras whose ``lidar2cam`` is not that of the poses in an info.
 
     Args:
@@ -87,7 +87,7 @@ def wrong_cameras(
     # Written so that NaN counts as wrong, too.
     wrong |= ~np.isfinite(offsets + angles)
     return [
-        WrongCamera(name, _describe(offset, angle, candidate <= limit))
+        InconsistentCamera(name, _describe(offset, angle, candidate <= limit))
         for name, is_wrong, offset, angle, candidate, limit in zip(
             images, wrong, offsets, angles, as_candidates, allowed
         )

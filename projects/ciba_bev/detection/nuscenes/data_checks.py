@@ -19,7 +19,7 @@ from rich.progress import track
 
 from ...errors import CibaError
 from ...shell import shell_command
-from .calibration import wrong_cameras
+from .calibration import find_inconsistent_cameras
 from .can_bus import CAN_BUS_SIZE
 
 MAX_REPORTED = 10
@@ -158,7 +158,7 @@ def field_problems(
         for field in missing:
             problems.append(DataProblem(info_file, token, field, 'a needed field is missing', make))
         if needed.cameras and not missing:
-            for camera, finding in wrong_cameras(info):
+            for camera, finding in find_inconsistent_cameras(info):
                 field = f'images.{camera}.lidar2cam'
                 problems.append(DataProblem(info_file, token, field, finding, make))
         if needed.temporal:

@@ -15,7 +15,7 @@ from nuscenes.utils import splits
 from rich.progress import track
 
 from ...files import make_folder, scratch_folder
-from .calibration import camera_poses, wrong_cameras
+from .calibration import camera_poses, find_inconsistent_cameras
 from .can_bus import absolute_can_bus
 from .can_bus_expansion import CanBusMotion, find_can_bus_folder
 from .data_checks import DataError, create_data_command
@@ -168,7 +168,7 @@ class _InfoAnnotator:
                 f'{path}: sample {token} (field token) is not in the {self._version} tables in '
                 f'{self._root}. Write the info file anew: {command}'
             )
-        for camera, finding in wrong_cameras(info, camera_poses(self._nuscenes, info)):
+        for camera, finding in find_inconsistent_cameras(info, camera_poses(self._nuscenes, info)):
             raise DataError(
                 f'{path}: {finding} (sample {token}, field images.{camera}.lidar2cam). Write the '
                 f'info file anew: {command}'

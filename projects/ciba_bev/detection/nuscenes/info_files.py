@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.fileio import get
 
 from ...checkpoints.restricted_pickle import load_plain
-from ...files import written_whole
+from ...files import atomic_write
 from .data_checks import DataError, create_data_command
 
 
@@ -84,6 +84,6 @@ def save_info_file(content: dict, path: str | Path) -> None:
     Raises:
         CibaError: The file cannot be written.
     """
-    with written_whole(path) as partial, open(partial, 'wb') as stream:
+    with atomic_write(path) as partial, open(partial, 'wb') as stream:
         # Protocol 4 is what every Python this project supports can read.
         pickle.dump(content, stream, protocol=4)

@@ -20,7 +20,7 @@ from nuscenes.eval.detection.evaluate import NuScenesEval
 from nuscenes.utils.splits import create_splits_scenes
 
 from ...errors import CibaError
-from ...files import unwritable, write_file
+from ...files import write_error, write_file
 from ...registry import METRICS
 from .info_files import load_info_file
 
@@ -136,7 +136,7 @@ class NuScenesDetectionMetric(NuScenesMetric):
         try:
             written, _ = self.format_results(results, classes, str(folder))
         except OSError as error:
-            raise unwritable(folder, error) from error
+            raise write_error(folder, error) from error
         scores: dict[str, float] = {}
         for name, file in written.items():
             if self.format_only:
