@@ -29,8 +29,8 @@ if SCOPE in MMENGINE_MODELS.children:
     # An ImportError, because mmengine imports the package of a scope itself and then uses the copy
     # that is already imported.
     raise ImportError(
-        f'{__name__} was not imported, because another copy of the package has registered its '
-        f"components already. Import one of them: either the installed 'ciba_bev' or "
+        f'{__name__} was not imported, because a copy of the package under another name has its '
+        f"components registered already. Import only one: either the installed 'ciba_bev' or "
         f"'projects.ciba_bev' of a checkout; custom_imports of every config must name the same."
     )
 

@@ -70,11 +70,11 @@ def test_a_gpu_multiplies_in_tf32_and_is_fed_from_pinned_memory(toy_config, monk
     cfg = Config.fromfile(str(toy_config))
     try:
         monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-        training._suit_gpu(cfg)
+        training._use_gpu_settings(cfg)
         assert 'pin_memory' not in cfg.train_dataloader
         assert torch.get_float32_matmul_precision() == before
         monkeypatch.setattr('torch.cuda.is_available', lambda: True)
-        training._suit_gpu(cfg)
+        training._use_gpu_settings(cfg)
         assert cfg.train_dataloader.pin_memory
         assert torch.get_float32_matmul_precision() == 'high'
     finally:
