@@ -10,6 +10,7 @@ from ciba_bev.detection.attention import (
     inverse_sigmoid,
     star_offsets,
 )
+from ciba_bev.errors import ConfigError
 
 
 def test_inverse_sigmoid_inverts_and_stays_finite():
@@ -39,7 +40,7 @@ def test_initialisation_starts_from_the_star_whatever_the_query():
 
 
 def test_dimensions_must_divide():
-    with pytest.raises(ValueError, match='embed_dims 20 is not a multiple of num_heads 8'):
+    with pytest.raises(ConfigError, match='embed_dims 20 is not a multiple of num_heads 8'):
         DeformableAttention(embed_dims=20, num_heads=8)
 
 
