@@ -1,4 +1,4 @@
-"""Draw a nuScenes key frame: six cameras with boxes, and points and boxes from above.
+"""Draw a nuScenes key frame: six cameras with boxes, and a bird's-eye view.
 
 Examples:
     python tools/draw_sample.py --dataroot data/nuscenes --version v1.0-mini --sample 0 \
@@ -33,10 +33,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--score-threshold',
         type=float,
         default=0.3,
-        help='detections with a lower score are left out (%(default)s)',
+        help='minimum score of drawn detections (%(default)s)',
     )
     parser.add_argument(
-        '--points-on-images', action='store_true', help='draw the LiDAR points on the cameras, too'
+        '--points-on-images', action='store_true', help='also draw the LiDAR points on the cameras'
     )
     parser.add_argument('--out', required=True, help='picture to write (PNG)')
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
