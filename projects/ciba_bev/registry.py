@@ -30,8 +30,8 @@ if SCOPE in MMENGINE_MODELS.children:
     # that is already imported.
     raise ImportError(
         f'{__name__} was not imported, because a copy of the package under another name has its '
-        f"components registered already. Import only one: either the installed 'ciba_bev' or "
-        f"'projects.ciba_bev' of a checkout; custom_imports of every config must name the same."
+        f"components registered already. Import one: either the installed 'ciba_bev' or the one "
+        f"in a checkout, 'projects.ciba_bev'; custom_imports of every config must name the same."
     )
 
 _PACKAGE = __name__.rpartition('.')[0]

@@ -148,7 +148,7 @@ DATASET = 'train_dataloader.dataset.dataset'
         (
             'model.pts_bbox_head.bbox_coder',
             {'type': 'NMSFreeCoder', 'post_center_range': [-40, -61, -10, 61, 61, 10]},
-            r'bbox_coder\.post_center_range is \[-40, .* does not hold',
+            r'bbox_coder\.post_center_range is \[-40, .* does not contain',
         ),
         ('load_from', 'nowhere.pth', r'no checkpoint nowhere\.pth \(wanted by load_from\)'),
         (

@@ -121,7 +121,7 @@ class BestBottleneckHook(Hook):
             except Exception as error:
                 raise CibaError(
                     f'{kept} cannot be read ({error}). Without it the best bottlenecks of the '
-                    'epochs before are lost: train anew, or delete it and resume.'
+                    'epochs before are lost: train again, or delete it and resume.'
                 ) from error
             self._best = {
                 name: best for name, best in content.items() if best['epoch'] <= runner.epoch

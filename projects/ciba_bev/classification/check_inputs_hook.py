@@ -91,7 +91,7 @@ def _compare(
     raise ConfigError(
         f'{source}: a sample has {" x ".join(map(str, found))} numbers, but the {name} network of '
         f'{field} takes {shown}. Use data of that size, or set the size of the network '
-        f'(in_channels, {name}_channels) in the config and train it anew.'
+        f'(in_channels, {name}_channels) in the config and train it again.'
     )
 
 

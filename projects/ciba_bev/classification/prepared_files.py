@@ -44,7 +44,7 @@ def read_rows(path: Path, maker: str) -> list[tuple[int, list[str]]]:
             return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CibaError(
-            f'{path}: not a readable CSV file ({error}). Make it anew with {maker}.'
+            f'{path}: not a readable CSV file ({error}). Make it again with {maker}.'
         ) from error
 
 

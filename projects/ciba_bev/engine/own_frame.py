@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 # Deviation of a rotation matrix from orthonormal: calibrations are often rounded.
@@ -130,7 +130,7 @@ def _entry_of(path: Path, token: str | None) -> dict[str, Any]:
     tokens = [str(info.get('token', '')) for info in infos]
     if token is None or token not in tokens:
         asked = 'choose one with --token' if token is None else f'none of them is {token}'
-        raise CibaError(
+        raise ConfigError(
             f'{path}: the info file has {len(infos)} frames; {asked}. The first is '
             f'{tokens[0] if tokens else "missing"}.'
         )

@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
 from ..engine.config_checks.nested import dicts_with, registered_class
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
 from .tap_finder import TapCandidate, TapFinder
 
 _STAGES = ('val', 'test', 'train')
@@ -125,7 +125,7 @@ def require_same_form(teacher: PairModel, student: PairModel) -> None:
         student: The student.
 
     Raises:
-        CibaError: The shapes differ.
+        ConfigError: The shapes differ.
     """
     for name in teacher.inputs:
         if name not in student.inputs:
@@ -136,7 +136,7 @@ def require_same_form(teacher: PairModel, student: PairModel) -> None:
         # The number of points differs from frame to frame; the other sizes must agree.
         first = 1 if name == 'points' else 0
         if ours.shape[first:] != theirs.shape[first:]:
-            raise CibaError(
+            raise ConfigError(
                 f'the teacher and the student both read {name!r}, but the data of '
                 f'{teacher.config} give it shape {tuple(theirs.shape)} and those of '
                 f'{student.config} {tuple(ours.shape)}. Both are given the same batch: load '
@@ -156,7 +156,7 @@ def add_inputs(loader: dict[str, Any], student: PairModel, teacher: PairModel) -
         teacher: The teacher.
 
     Raises:
-        CibaError: The student's data set has no pipeline, or the teacher's pipeline has no loading
+        ConfigError: The student's data set has no pipeline, or the teacher's pipeline has no loading
             transform for an input.
     """
     names = [name for name in teacher.inputs if name not in student.inputs]
@@ -167,7 +167,7 @@ def add_inputs(loader: dict[str, Any], student: PairModel, teacher: PairModel) -
     source = None if stage is None else find_dataset(teacher.cfg[f'{stage}_dataloader'].to_dict())
     added = {name: _loaders_of(name, source['pipeline']) if source else [] for name in names}
     if dataset is None or source is None or not all(added.values()):
-        raise CibaError(
+        raise ConfigError(
             f'the teacher reads {", ".join(map(repr, teacher.inputs))} ({teacher.config}), but the '
             f"student's data set loads {', '.join(map(repr, student.inputs))} ({student.config}), "
             f'and how {", ".join(map(repr, names))} could be loaded there is not known. Extend the '

@@ -22,7 +22,7 @@ from ..distillation.taps import FeatureTap, align_to_student
 from ..engine.config_checks.grids import RANGE_FIELDS
 from ..engine.config_checks.nested import dicts_with
 from ..engine.config_options import read_config_file
-from ..errors import CibaError, ConfigError, exit_with_message
+from ..errors import ConfigError, exit_with_message
 from ..files import make_folder, require_not_read, write_file
 from ..shell import shell_command
 from .data import PairModel, first_batch, require_same_form
@@ -175,7 +175,7 @@ def choose_taps(
         The teacher's tap and the student's.
 
     Raises:
-        CibaError: There is no such tap, or the two features cannot be aligned.
+        ConfigError: There is no such tap, or the two features cannot be aligned.
     """
     for model, name in ((teacher, teacher_tap), (student, student_tap)):
         if name is None and not model.candidates:
@@ -184,7 +184,7 @@ def choose_taps(
                 if model.extent
                 else 'a point_cloud_range in the config to compare with.'
             )
-            raise CibaError(
+            raise ConfigError(
                 f'{model.config}: nothing in the {model.role} could be tapped: found no feature '
                 f'(B, C, rows, columns) and no tokens (B, rows * columns, C) with {proportions}'
             )
@@ -208,7 +208,7 @@ def _require_alignment(
     """Check that the grids of two taps can be aligned."""
     for (model, tap), (other, other_tap) in ((teacher, student), (student, teacher)):
         if tap.grid and other_tap.grid and model.extent is None and other.extent is not None:
-            raise CibaError(
+            raise ConfigError(
                 f'{model.config}: has no point_cloud_range, so that nothing says which ground the '
                 f"{model.role}'s feature at {tap.name} ({' x '.join(map(str, tap.grid))}) covers; "
                 f"the {other.role}'s covers {_metres(other.extent)}. If it is a feature of the "

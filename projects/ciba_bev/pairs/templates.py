@@ -42,7 +42,7 @@ def make_configs(
         of channels.
 
     Raises:
-        CibaError: The student's data cannot be made to load an input of the teacher.
+        ConfigError: The student's data cannot be made to load an input of the teacher.
     """
     ciba_file, bottleneck_file = f'ciba_{name}_h{CODE_SIZE}.py', f'bottleneck_{name}.py'
     ciba = _ciba_config(str(out / bottleneck_file), teacher, student)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...checkpoints.restricted_pickle import make_pickle_module
-from ...errors import CibaError
+from ...errors import CibaError, ConfigError
 
 PARTS = ('train', 'val', 'test')
 CLIPS_FILE = 'all_classId_vid_dict.npy'
@@ -180,7 +180,7 @@ def _read_table(path: Path, classes: list[str] | None, validation: int, seed: in
     for number, label in enumerate(names):
         members = [clip for clip in clips['train'] if clip[1] == number]
         if len(members) <= validation:
-            raise CibaError(
+            raise ConfigError(
                 f'{path}: has {len(members)} training clips of the class {label!r}, of which '
                 f'{validation} cannot be held out for validation.'
             )

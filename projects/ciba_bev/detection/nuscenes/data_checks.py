@@ -148,7 +148,7 @@ def field_problems(
     Returns:
         One problem per sample and field, in order.
     """
-    make = f'Write the info file anew: {create_data_command(info_file, version, False, data_root)}'
+    make = f'Write the info file again: {create_data_command(info_file, version, False, data_root)}'
     annotate = f'Add it: {create_data_command(info_file, version, True, data_root)}'
     problems = []
     for position, info in enumerate(infos):

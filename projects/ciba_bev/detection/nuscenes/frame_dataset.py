@@ -80,7 +80,7 @@ class NuScenesFrameDataset(NuScenesDataset):
         problems = field_problems(infos, self.needed_fields, self.ann_file, version, self.data_root)
         if not infos:
             command = create_data_command(self.ann_file, version, data_root=self.data_root)
-            remedy = f'Write the info file anew: {command}'
+            remedy = f'Write the info file again: {command}'
             problems = [DataProblem(self.ann_file, '', 'data_list', 'it lists no samples', remedy)]
         if problems:
             raise data_error(problems)

@@ -14,6 +14,7 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils import splits
 from rich.progress import track
 
+from ...errors import ConfigError
 from ...files import make_folder, scratch_folder
 from .calibration import camera_poses, find_inconsistent_cameras
 from .can_bus import absolute_can_bus
@@ -167,12 +168,12 @@ class _InfoAnnotator:
         if token not in self._frame_index:
             raise DataError(
                 f'{path}: sample {token} (field token) is not in the {self._version} tables in '
-                f'{self._root}. Write the info file anew: {command}'
+                f'{self._root}. Write the info file again: {command}'
             )
         for camera, finding in find_inconsistent_cameras(info, camera_poses(self._nuscenes, info)):
             raise DataError(
                 f'{path}: {finding} (sample {token}, field images.{camera}.lidar2cam). Write the '
-                f'info file anew: {command}'
+                f'info file again: {command}'
             )
 
     def use_relative_sweep_paths(self, content: dict) -> None:
@@ -232,7 +233,7 @@ class _InfoAnnotator:
 
 def _check_version(version: str) -> None:
     if version not in SPLITS:
-        raise DataError(f'--version {version}: give one of {", ".join(SPLITS)}.')
+        raise ConfigError(f'--version {version}: give one of {", ".join(SPLITS)}.')
 
 
 def _check_splits(root: Path, version: str) -> None:
