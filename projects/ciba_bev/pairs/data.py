@@ -156,8 +156,8 @@ def add_inputs(loader: dict[str, Any], student: PairModel, teacher: PairModel) -
         teacher: The teacher.
 
     Raises:
-        ConfigError: The student's data set has no pipeline, or the teacher's pipeline has no loading
-            transform for an input.
+        ConfigError: The student's data set has no pipeline, or the teacher's pipeline does not load
+            an input.
     """
     names = [name for name in teacher.inputs if name not in student.inputs]
     if not names:
