@@ -1,4 +1,4 @@
-"""Read the files of a prepared data set, with errors that name file, row and remedy.
+"""Read and write the files of a prepared data set, with errors that name file, row and remedy.
 
 Libraries raise all kinds of exceptions for damaged files; here they become one
 :class:`~ciba_bev.errors.CibaError`. Damage that leaves a file readable is found by checksums (PNG)
@@ -12,12 +12,13 @@ import csv
 import io
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Any, BinaryIO, Iterable, Iterator
 
 import numpy as np
 from PIL import Image
 
 from ..errors import CibaError
+from ..files import make_folder, remove_partials, write_file
 
 
 def read_rows(path: Path, maker: str) -> list[tuple[int, list[str]]]:
@@ -81,14 +82,30 @@ def read_array_shape(path: Path, row: str) -> tuple[int, ...]:
         CibaError: It is not such a file, or the array is not a matrix of numbers.
     """
     with _reading(path, row, 'complete array of numbers'), open(path, 'rb') as file:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = read_header(file)
+        shape, dtype = read_array_header(file)
     _require_matrix(shape, dtype, path, row)
     return shape
+
+
+def read_array_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    """Read the header of an array, up to its content.
+
+    Args:
+        file: A file written by ``numpy.save``, opened for reading bytes.
+
+    Returns:
+        Shape and dtype.
+
+    Raises:
+        ValueError: It is not such a file.
+        KeyError: Its format is newer than version 2.
+    """
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[np.lib.format.read_magic(file)]
+    shape, _, dtype = read_header(file)
+    return shape, dtype
 
 
 def read_array(path: Path, row: str) -> np.ndarray:
@@ -167,3 +184,47 @@ def _require_matrix(shape: tuple[int, ...], dtype: np.dtype, path: Path, row: st
             f'{row}: {path} contains {dtype} of shape {shape}; it must contain numbers, a row for '
             'each coefficient or bin and a column for each frame.'
         )
+
+
+def make_folders(folder: Path, names: Iterable[str]) -> None:
+    """Create the subfolders of a prepared data set, and remove partial files of a killed process.
+
+    Args:
+        folder: Folder of the data set.
+        names: Names of the subfolders.
+    """
+    for name in names:
+        make_folder(folder / name)
+        remove_partials(folder / name)
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """Write an array atomically, with ``numpy.save``.
+
+    Args:
+        path: The file.
+        values: The array.
+
+    Raises:
+        CibaError: The file cannot be written.
+    """
+    content = io.BytesIO()
+    np.save(content, values)
+    write_file(path, content.getvalue())
+
+
+def write_image(path: Path, image: Image.Image, image_format: str, **options: Any) -> None:
+    """Write an image atomically.
+
+    Args:
+        path: The file.
+        image: The image.
+        image_format: Pillow's name of the format, such as ``'PNG'``.
+        **options: Options of the format.
+
+    Raises:
+        CibaError: The file cannot be written.
+    """
+    content = io.BytesIO()
+    image.save(content, image_format, **options)
+    write_file(path, content.getvalue())

@@ -40,8 +40,8 @@ from ..distillation.frozen_model import FrozenModel
 from ..distillation.taps import FeatureTap
 from ..errors import CibaError, ConfigError, exit_with_message
 from ..files import require_not_read, require_writable, write_file
-from .command_lines import read_config
 from .config_checks import check_config
+from .config_options import read_config_file
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,7 @@ def _read_bottlenecks(path: Path) -> dict[str, Any]:
 
 
 def _read_config(model: TrainedModel) -> Config:
-    words = argparse.Namespace(
-        config=model.config, cfg_options=None, launcher='none', work_dir=None, local_rank=0
-    )
-    cfg = read_config(words)
+    cfg = read_config_file(model.config)
     if not cfg.get('model'):
         raise ConfigError(f'{model.config}: has no model.')
     if 'bottleneck_sizes' in cfg.model:

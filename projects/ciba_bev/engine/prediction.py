@@ -28,6 +28,7 @@ from ..checkpoints.matching import get_state_dict, load_weights, require_complet
 from ..errors import CibaError, ConfigError, exit_with_message
 from ..files import write_file
 from .command_lines import read_config
+from .config_checks.nested import find_dataset
 from .own_frame import (
     Calibration,
     Camera,
@@ -316,10 +317,8 @@ class SingleFrame:
 
 
 def _test_dataset(cfg: Config) -> Any:
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
-    while dataset is not None and 'pipeline' not in dataset and 'dataset' in dataset:
-        dataset = dataset.dataset
-    if dataset is None or 'pipeline' not in dataset:
+    dataset = find_dataset(cfg.get('test_dataloader'))
+    if dataset is None:
         raise ConfigError(f'{cfg.filename}: has no test_dataloader with a pipeline.')
     return dataset
 

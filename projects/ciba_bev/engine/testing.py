@@ -20,6 +20,7 @@ from ..files import explain_full_disk, require_not_read, require_writable, write
 from .checked_runner import CheckedRunner
 from .command_lines import make_parser, read_config
 from .config_checks import check_config
+from .config_checks.nested import dicts_with
 from .distributed import finish_distributed, prepare_distributed
 
 RESULTS_FOLDER = 'predictions'
@@ -143,9 +144,7 @@ def _draw(cfg: Config, args: argparse.Namespace, results: Path) -> None:
     # Imported here because the plotting libraries are slow to load.
     from ..visualization.predictions import draw_predictions
 
-    dataset = cfg.test_dataloader.dataset
-    while 'ann_file' not in dataset:
-        dataset = dataset.dataset
+    _, dataset = next(dicts_with(cfg.test_dataloader, 'ann_file', ''))
     root = Path(dataset.get('data_root') or '')
     draw_predictions(
         results, root / dataset.ann_file, root, args.show_dir, args.show_count, args.score_thr

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
-from ..engine.config_checks.nested import dicts_with, registered_class
+from ..engine.config_checks.nested import dicts_with, find_dataset, registered_class
 from ..errors import CibaError, ConfigError
 from .tap_finder import TapCandidate, TapFinder
 
@@ -100,18 +100,6 @@ def _absent_files(loader: dict) -> list[str]:
             if not path.is_file():
                 absent.append(str(path))
     return absent
-
-
-def find_dataset(loader: dict) -> dict | None:
-    """Return the data set config of a data loader, inside any wrappers.
-
-    Args:
-        loader: Data loader config.
-
-    Returns:
-        The first dict with a pipeline; None if there is none.
-    """
-    return next((part for _, part in dicts_with(loader, 'pipeline', '')), None)
 
 
 def require_same_form(teacher: PairModel, student: PairModel) -> None:

@@ -39,19 +39,6 @@ class DrawnBoxes:
         """Return the number of boxes."""
         return len(self.class_names)
 
-    def select(self, chosen: np.ndarray) -> DrawnBoxes:
-        """Select some of the boxes.
-
-        Args:
-            chosen: (N,) boolean mask.
-
-        Returns:
-            The selected boxes.
-        """
-        names = [name for name, keep in zip(self.class_names, chosen) if keep]
-        scores = None if self.scores is None else self.scores[chosen]
-        return DrawnBoxes(self.boxes[chosen], names, scores)
-
     def colours(self) -> list[tuple[int, int, int]]:
         """Return the RGB colour of each box."""
         return [class_colour(name) for name in self.class_names]

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError, ConfigError
-from ...files import make_folder, remove_partials, write_file
+from ...files import write_file
 from ..clips import (
     BROKEN_FILE,
     DECODING_ERRORS,
@@ -28,7 +28,7 @@ from ..clips import (
     require_same_settings,
     write_broken,
 )
-from ..prepared_files import read_array
+from ..prepared_files import make_folders, read_array, write_array, write_image
 from .audio_features import HOP, cepstral_coefficients
 from .dataset import CLIP_NAME, EMOTIONS, IMAGE_SIZE
 
@@ -42,6 +42,7 @@ CSV_FILES = {
     'test': 'data_file/spa_test.csv',
 }
 SPLITS = ('clip', 'actor')
+FOLDERS = ('aud_features', 'vid_features')
 _HEADING = ('audio', 'image', 'label')
 
 
@@ -137,7 +138,7 @@ def prepare_ravdess(
     # Checked before hours are spent on decoding.
     assigned = assign_splits(sources, split, seed)
     require_same_settings(folder, {'image_size': list(image_size), 'frames': frames, 'rate': rate})
-    make_folders(folder)
+    make_folders(folder, FOLDERS)
     waiting = [path for name, path in sources.items() if not _is_done(folder, name)]
     log(f'{len(sources)} clips in {clips}, {len(sources) - len(waiting)} of them done before.')
     work = partial(
@@ -301,12 +302,8 @@ def write_prepared_clip(folder: Path, stem: str, feature: np.ndarray, image: Ima
         feature: (coefficients, frames).
         image: The frame.
     """
-    content = io.BytesIO()
-    np.save(content, feature)
-    write_file(_audio_file(folder, stem), content.getvalue())
-    content = io.BytesIO()
-    image.save(content, 'PNG')
-    write_file(_image_file(folder, stem), content.getvalue())
+    write_array(_audio_file(folder, stem), feature)
+    write_image(_image_file(folder, stem), image, 'PNG')
 
 
 def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
@@ -341,17 +338,6 @@ def measure_features(folder: Path, stems: Sequence[str]) -> tuple[float, float]:
         second += np.square(values).sum()
     mean = first / count
     return float(mean), float(np.sqrt(second / count - mean**2))
-
-
-def make_folders(folder: Path) -> None:
-    """Create the folders of the prepared data, and remove partial files of a killed preparation.
-
-    Args:
-        folder: Folder of the prepared data.
-    """
-    for name in ('aud_features', 'vid_features'):
-        make_folder(folder / name)
-        remove_partials(folder / name)
 
 
 def _prepare_clip(

@@ -22,12 +22,13 @@ from ...errors import ConfigError
 from ...files import make_folder
 from ..clips import encode_clip
 from ..latent_model import LATENTS, LatentModel
+from ..prepared_files import make_folders
 from .audio_features import cepstral_coefficients
 from .dataset import EMOTIONS
 from .preparation import (
     CSV_FILES,
+    FOLDERS,
     ClipName,
-    make_folders,
     measure_features,
     write_prepared_clip,
     write_split,
@@ -281,7 +282,7 @@ def write_synthetic_data(
     samples = {'train': 320, 'val': 80, 'test': 160} if samples is None else samples
     root = Path(folder)
     model = (IndependentExpressionModel if independent else ExpressionModel)(seed, shared)
-    make_folders(root)
+    make_folders(root, FOLDERS)
     for index, (part, csv_file) in enumerate(CSV_FILES.items()):
         rows = []
         for number in range(samples[part]):

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError
-from ...files import make_folder, remove_partials, write_file
+from ...files import write_file
 from ..clips import (
     BROKEN_FILE,
     DECODING_ERRORS,
@@ -26,11 +26,13 @@ from ..clips import (
     require_same_settings,
     write_broken,
 )
+from ..prepared_files import make_folders, write_array, write_image
 from .dataset import FILES, FRAME_SIZE, HEADING, prepared_file
 from .spectrogram import HOP, RATE, SIZE, WINDOW, magnitude_spectrogram
 from .splits import Splits, read_splits
 
 CSV_FILES = {'train': 'train.csv', 'val': 'val.csv', 'test': 'test.csv'}
+FOLDERS = tuple(name for name, _ in FILES.values())
 SUFFIXES = ('.mp4', '.mkv', '.webm')
 _JPEG_QUALITY = 95
 
@@ -102,7 +104,7 @@ def prepare_vgg_sound(
             'hop': HOP,
         },
     )
-    make_folders(folder)
+    make_folders(folder, FOLDERS)
     present = _present(folder)
     done = [name for name in names if all(name in found for found in present.values())]
     finished = set(done)
@@ -160,17 +162,6 @@ def find_clips(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def make_folders(folder: Path) -> None:
-    """Create the folders of the prepared data, and remove partial files of a killed preparation.
-
-    Args:
-        folder: Folder of the prepared data.
-    """
-    for name, _ in FILES.values():
-        make_folder(folder / name)
-        remove_partials(folder / name)
-
-
 def write_prepared_clip(
     folder: Path, clip: str, spectrogram: np.ndarray, frame: Image.Image
 ) -> None:
@@ -183,12 +174,8 @@ def write_prepared_clip(
             the videos' audio codecs.
         frame: The frame.
     """
-    content = io.BytesIO()
-    np.save(content, spectrogram.astype(np.float16))
-    write_file(prepared_file(folder, 'audio', clip), content.getvalue())
-    content = io.BytesIO()
-    frame.save(content, 'JPEG', quality=_JPEG_QUALITY)
-    write_file(prepared_file(folder, 'video', clip), content.getvalue())
+    write_array(prepared_file(folder, 'audio', clip), spectrogram.astype(np.float16))
+    write_image(prepared_file(folder, 'video', clip), frame, 'JPEG', quality=_JPEG_QUALITY)
 
 
 def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:

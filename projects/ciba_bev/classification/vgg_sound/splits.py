@@ -22,6 +22,7 @@ import numpy as np
 
 from ...checkpoints.restricted_pickle import make_pickle_module
 from ...errors import CibaError, ConfigError
+from ..prepared_files import read_array_header
 
 PARTS = ('train', 'val', 'test')
 CLIPS_FILE = 'all_classId_vid_dict.npy'
@@ -205,13 +206,7 @@ def _read_dictionary(path: Path) -> dict:
     """Return the dictionary in an array without axes."""
     try:
         with open(path, 'rb') as file:
-            version = np.lib.format.read_magic(file)
-            header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = header(file)
+            shape, dtype = read_array_header(file)
             content = None
             if shape == () and dtype.hasobject:
                 content = make_pickle_module(_ARRAY_PARTS).load(file).item()

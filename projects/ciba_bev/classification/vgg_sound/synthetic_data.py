@@ -18,9 +18,10 @@ from PIL import Image
 from ...files import atomic_write, make_folder
 from ..clips import encode_clip
 from ..latent_model import LATENTS, LatentModel
+from ..prepared_files import make_folders
 from .preparation import (
     CSV_FILES,
-    make_folders,
+    FOLDERS,
     write_classes,
     write_prepared_clip,
     write_split,
@@ -173,7 +174,7 @@ def write_synthetic_data(
     samples = {'train': 480, 'val': 160, 'test': 320} if samples is None else samples
     root = Path(folder)
     model = LatentModel(seed, shared, classes)
-    make_folders(root)
+    make_folders(root, FOLDERS)
     write_classes(root, _class_names(classes))
     for index, (part, csv_file) in enumerate(CSV_FILES.items()):
         rows = []

@@ -28,6 +28,18 @@ def dicts_with(tree: Any, key: str, field: str) -> Iterator[tuple[str, dict[str,
             yield from dicts_with(branch, key, f'{field}[{index}]')
 
 
+def find_dataset(loader: Any) -> dict[str, Any] | None:
+    """Return the data set config of a data loader, inside any wrappers.
+
+    Args:
+        loader: Data loader config, or None.
+
+    Returns:
+        The first dict with a pipeline; None if there is none.
+    """
+    return next((part for _, part in dicts_with(loader, 'pipeline', '')), None)
+
+
 def first_of(part: dict[str, Any], keys: Sequence[str]) -> Any:
     """Return the first value of a dict, in the order of the keys, that is not None.
 
