@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Iterator, Sequence, Tuple, Union
 
 import torch
@@ -20,7 +20,7 @@ _MIN_CELLS = 16
 # Relative, for the ratio of rows to columns: strides round the sizes.
 _RATIO_TOLERANCE = 0.05
 # Packages of basic layers, which are listed only at the top of the module tree.
-_BUILDING_BLOCKS = ('torch.', 'mmcv.cnn', 'mmengine.model', 'spconv')
+_BASIC_LAYERS = ('torch.', 'mmcv.cnn', 'mmengine.model', 'spconv')
 _QUERY_FIELDS = ('num_query', 'num_queries', 'num_proposals')
 
 
@@ -35,8 +35,8 @@ class TapCandidate:
         shape: Its shape on the batch.
         layout: ``'channels_first'`` or ``'tokens'``.
         grid: Rows and columns; empty for a feature without a grid.
-        read_by_head: Whether it is an input of a head at the top of the model.
         order: Its number in the order of computation.
+        read_by_head: Whether it is an input of a head at the top of the model.
     """
 
     module: str
@@ -45,8 +45,8 @@ class TapCandidate:
     shape: tuple[int, ...]
     layout: str
     grid: tuple[int, ...]
-    read_by_head: bool
     order: int
+    read_by_head: bool = False
 
     @property
     def name(self) -> str:
@@ -83,14 +83,13 @@ class TapCandidate:
 
 
 @dataclass
-class _Reading:
-    """One input or output tensor of the last call of a submodule."""
+class _CapturedTensor:
+    """An input or output tensor of the last call of a submodule."""
 
-    module: str
-    source: str
     index: Path
     shape: tuple[int, ...]
-    order: int
+    # None if a tensor of this shape cannot be tapped.
+    candidate: TapCandidate | None
     # Kept if it can be tapped, so that no later tensor gets the same id.
     tensor: Tensor | None
 
@@ -117,7 +116,7 @@ class TapFinder:
         self.extent = extent
         self.queries = set(queries)
         self.stopped_by: Exception | None = None
-        self._readings: dict[tuple[str, str], list[_Reading]] = {}
+        self._captured: dict[tuple[str, str], list[_CapturedTensor]] = {}
         self._batch_size = 0
         self._count = 0
 
@@ -139,11 +138,11 @@ class TapFinder:
         handles = []
         for name, module in self.model.named_modules():
             if name:
-                handles.append(module.register_forward_hook(self._reader(name, 'output')))
+                handles.append(module.register_forward_hook(self._capture_hook(name, 'output')))
                 if '.' not in name and 'head' in name:
                     handles.append(
                         module.register_forward_pre_hook(
-                            self._reader(name, 'input'), with_kwargs=True
+                            self._capture_hook(name, 'input'), with_kwargs=True
                         )
                     )
         try:
@@ -178,22 +177,21 @@ class TapFinder:
         module, source, index = parse_tap_name(name)
         # Raises the tap's own error if there is no such submodule.
         FeatureTap(module).attach(self.model)
-        readings = [
-            reading
-            for reading in self._readings.get((module, source), [])
-            if reading.index[: len(index)] == index
+        captured = [
+            tensor
+            for tensor in self._captured.get((module, source), [])
+            if tensor.index[: len(index)] == index
         ]
-        found = [self._candidate(reading) for reading in readings]
-        usable = [candidate for candidate in found if candidate is not None]
-        if len(usable) == 1:
-            return usable[0]
-        if not readings:
+        found = [tensor.candidate for tensor in captured if tensor.candidate is not None]
+        if len(found) == 1:
+            return found[0]
+        if not captured:
             what = 'this submodule returned no tensor there, or was never called'
-        elif not usable:
-            shapes = ', '.join(str(reading.shape) for reading in readings[:4])
+        elif not found:
+            shapes = ', '.join(str(tensor.shape) for tensor in captured[:4])
             what = f'found shape {shapes}, expected {self._expectation()}'
         else:
-            what = f'several match: {", ".join(candidate.name for candidate in usable)}'
+            what = f'several match: {", ".join(candidate.name for candidate in found)}'
         names = ', '.join(candidate.name for candidate in candidates[:8])
         raise ConfigError(f'tap {name}: {what}. Features that can be tapped: {names or "none"}.')
 
@@ -204,24 +202,24 @@ class TapFinder:
             f'tokens ({self._batch_size}, rows * columns, C){ratio}'
         )
 
-    def _reader(self, name: str, source: str) -> Any:
-        def read_output(module: nn.Module, args: tuple, output: Any) -> None:
-            self._keep(name, source, output)
+    def _capture_hook(self, name: str, source: str) -> Any:
+        """Return a forward hook, or a pre-hook with keyword arguments for ``'input'``."""
 
-        def read_input(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            self._keep(name, source, args, kwargs)
+        def capture(module: nn.Module, args: tuple, last: Any) -> None:
+            captured = []
+            for value in [last] if source == 'output' else [args, last]:
+                for index, tensor in _tensors_in(value):
+                    self._count += 1
+                    shape = tuple(tensor.shape)
+                    layout = self._layout_of(shape)
+                    candidate = None
+                    if layout is not None:
+                        candidate = TapCandidate(name, source, index, shape, *layout, self._count)
+                    kept = None if candidate is None else tensor
+                    captured.append(_CapturedTensor(index, shape, candidate, kept))
+            self._captured[name, source] = captured
 
-        return read_output if source == 'output' else read_input
-
-    def _keep(self, name: str, source: str, *values: Any) -> None:
-        readings = []
-        for value in values:
-            for index, tensor in _tensors_in(value):
-                self._count += 1
-                shape = tuple(tensor.shape)
-                kept = tensor if self._layout_of(shape) else None
-                readings.append(_Reading(name, source, index, shape, self._count, kept))
-        self._readings[name, source] = readings
+        return capture
 
     def _layout_of(self, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]] | None:
         """Return layout and grid if a tensor of this shape can be a feature, else None."""
@@ -231,14 +229,14 @@ class TapFinder:
             return ('channels_first', ()) if self.extent is None else None
         if len(shape) == 4:
             grid = shape[2:]
-            fits = math.prod(grid) >= _MIN_CELLS and self._has_proportions(grid)
-            return ('channels_first', grid) if fits else None
+            is_bev = math.prod(grid) >= _MIN_CELLS and self._has_proportions(grid)
+            return ('channels_first', grid) if is_bev else None
         if len(shape) == 3 and self.extent is not None and shape[1] not in self.queries:
             width, height = _size(self.extent)
             columns = round(math.sqrt(shape[1] * width / height))
             rows = shape[1] // max(columns, 1)
-            fits = rows * columns == shape[1] >= _MIN_CELLS
-            if fits and self._has_proportions((rows, columns)):
+            is_grid = rows * columns == shape[1] >= _MIN_CELLS
+            if is_grid and self._has_proportions((rows, columns)):
                 return 'tokens', (rows, columns)
         return None
 
@@ -248,41 +246,22 @@ class TapFinder:
         width, height = _size(self.extent)
         return abs(grid[0] * width / (grid[1] * height) - 1) <= _RATIO_TOLERANCE
 
-    def _candidate(self, reading: _Reading, read_by_head: bool = False) -> TapCandidate | None:
-        form = self._layout_of(reading.shape)
-        if form is None:
-            return None
-        return TapCandidate(
-            reading.module,
-            reading.source,
-            reading.index,
-            reading.shape,
-            *form,
-            read_by_head,
-            reading.order,
-        )
-
     def _candidates(self) -> list[TapCandidate]:
-        modules = dict(self.model.named_modules())
-        readings = [
-            reading
-            for readings in self._readings.values()
-            for reading in readings
-            if reading.tensor is not None
+        captured = [
+            (tensor.candidate, id(tensor.tensor))
+            for tensors in self._captured.values()
+            for tensor in tensors
+            if tensor.candidate is not None
         ]
-        heads_read = {id(reading.tensor) for reading in readings if reading.source == 'input'}
+        inputs_of_heads = {identity for tap, identity in captured if tap.source == 'input'}
         # A tensor with several names gets the one nearest to the top, as an output if possible.
-        readings.sort(key=lambda reading: (_depth(reading), reading.source == 'input'))
+        captured.sort(key=lambda item: (item[0].module.count('.'), item[0].source == 'input'))
         chosen: dict[int, TapCandidate] = {}
-        for reading in readings:
-            identity = id(reading.tensor)
-            inner = _depth(reading) > 0
-            origin = type(modules[reading.module]).__module__
-            if identity in chosen or (inner and origin.startswith(_BUILDING_BLOCKS)):
-                continue
-            candidate = self._candidate(reading, identity in heads_read)
-            if candidate is not None:
-                chosen[identity] = candidate
+        for tap, identity in captured:
+            package = type(self.model.get_submodule(tap.module)).__module__
+            is_basic = '.' in tap.module and package.startswith(_BASIC_LAYERS)
+            if identity not in chosen and not is_basic:
+                chosen[identity] = replace(tap, read_by_head=identity in inputs_of_heads)
         return sorted(
             chosen.values(),
             key=lambda candidate: (
@@ -372,10 +351,6 @@ def query_counts(model: dict) -> Iterator[int]:
 
 def _size(extent: Sequence[float]) -> tuple[float, float]:
     return extent[2] - extent[0], extent[3] - extent[1]
-
-
-def _depth(reading: _Reading) -> int:
-    return reading.module.count('.')
 
 
 def _tensors_in(value: Any, index: Path = ()) -> Iterator[tuple[Path, Tensor]]:
