@@ -74,7 +74,7 @@ MIRRORED = [[-1.0, 0.0, 0.0, 0.0], *POSE[1:]]
         (dict(camera=dict(cam2img='x', lidar2cam=POSE)), 'cam2img is not a matrix of numbers'),
         (dict(camera=dict(cam2img=INTRINSIC, lidar2cam=MIRRORED)), 'not a rigid transform'),
         (dict(ego2global=(np.array(POSE) * 2).tolist()), 'ego2global is not a rigid'),
-        (dict(lidar2ego=[[float('nan')] * 4] * 4), 'lidar2ego holds NaN'),
+        (dict(lidar2ego=[[float('nan')] * 4] * 4), 'lidar2ego contains NaN'),
         (dict(point_features=2), 'point_features is 2'),
         (dict(camerass={}), 'nothing is known of camerass'),
     ],
