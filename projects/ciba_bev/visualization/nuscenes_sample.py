@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -87,29 +87,53 @@ def _read_image(path: str) -> np.ndarray:
     return image[..., ::-1]
 
 
-def draw_nuscenes_sample(
-    nusc: NuScenes,
-    sample_token: str,
-    predictions: list[dict[str, Any]] | None = None,
-    score_threshold: float = 0.3,
-    out_file: str | os.PathLike | None = None,
-    points_on_images: bool = False,
-) -> np.ndarray:
-    """Draw a key frame of nuScenes or of a data set in its format.
+class KeyFrame(NamedTuple):
+    """A key frame in an upright frame at the LiDAR: x right, y forward, z up, metres.
 
-    Annotated objects without LiDAR points are not drawn, as they are not evaluated.
+    Attributes:
+        images: (H, W, 3) uint8 RGB image of each camera channel.
+        lidar2img: (4, 4) from that frame to homogeneous pixels, for each channel.
+        points: (N, 3) LiDAR points.
+        ground_truth: Annotated boxes with LiDAR points on them; others are not evaluated.
+        world_to_view: (4, 4) from the world to that frame.
+    """
+
+    images: dict[str, np.ndarray]
+    lidar2img: dict[str, np.ndarray]
+    points: np.ndarray
+    ground_truth: DrawnBoxes
+    world_to_view: np.ndarray
+
+    def select(self, predictions: list[dict[str, Any]], score_threshold: float) -> DrawnBoxes:
+        """Return the detections that are drawn.
+
+        Args:
+            predictions: Detections in nuScenes' result format.
+            score_threshold: Those with a lower score are left out.
+
+        Returns:
+            Boxes of the known classes, in this frame.
+        """
+        kept = [
+            prediction
+            for prediction in predictions
+            if prediction['detection_score'] >= score_threshold
+            and prediction['detection_name'] in CLASS_COLOURS
+        ]
+        names = [prediction['detection_name'] for prediction in kept]
+        scores = np.array([prediction['detection_score'] for prediction in kept])
+        return DrawnBoxes(_boxes_in_view(kept, names, self.world_to_view), names, scores)
+
+
+def read_key_frame(nusc: NuScenes, sample_token: str) -> KeyFrame:
+    """Read what is drawn of a key frame.
 
     Args:
         nusc: The devkit's data set.
         sample_token: Token of the key frame.
-        predictions: Detections in nuScenes' result format: `translation`, `size`, `rotation` in
-            the world frame, `detection_name` and `detection_score`; None to draw ground truth only.
-        score_threshold: Predictions with a lower score are not drawn.
-        out_file: PNG file to write; None to write no file.
-        points_on_images: Whether to draw the LiDAR points into the images, too.
 
     Returns:
-        (H, W, 3) uint8 RGB picture.
+        The key frame.
 
     Raises:
         CibaError: A sensor file is missing or damaged.
@@ -117,7 +141,7 @@ def draw_nuscenes_sample(
     sample = nusc.get('sample', sample_token)
     lidar = nusc.get('sample_data', sample['data']['LIDAR_TOP'])
     lidar_to_world = _sensor_to_world(nusc, lidar)
-    # An upright frame at the LiDAR: boxes are upright, whereas the sensor is tilted.
+    # Boxes are upright in the world, whereas the sensor is tilted.
     forward = lidar_to_world[:3, 1]
     yaw = np.arctan2(forward[1], forward[0]) - np.pi / 2
     view_to_world = np.eye(4)
@@ -146,17 +170,45 @@ def draw_nuscenes_sample(
     ]
     names = [_DETECTION_NAMES[annotation['category_name']] for annotation in annotations]
     ground_truth = DrawnBoxes(_boxes_in_view(annotations, names, world_to_view), names)
-    detected = None
-    if predictions is not None:
-        detected = _detected_boxes(predictions, score_threshold, world_to_view)
-    scene = nusc.get('scene', sample['scene_token'])
+    return KeyFrame(images, lidar2img, points, ground_truth, world_to_view)
+
+
+def draw_nuscenes_sample(
+    nusc: NuScenes,
+    sample_token: str,
+    predictions: list[dict[str, Any]] | None = None,
+    score_threshold: float = 0.3,
+    out_file: str | os.PathLike | None = None,
+    points_on_images: bool = False,
+) -> np.ndarray:
+    """Draw a key frame of nuScenes or of a data set in its format.
+
+    Annotated objects without LiDAR points are not drawn, as they are not evaluated.
+
+    Args:
+        nusc: The devkit's data set.
+        sample_token: Token of the key frame.
+        predictions: Detections in nuScenes' result format: `translation`, `size`, `rotation` in
+            the world frame, `detection_name` and `detection_score`; None to draw ground truth only.
+        score_threshold: Predictions with a lower score are not drawn.
+        out_file: PNG file to write; None to write no file.
+        points_on_images: Whether to draw the LiDAR points into the images, too.
+
+    Returns:
+        (H, W, 3) uint8 RGB picture.
+
+    Raises:
+        CibaError: A sensor file is missing or damaged.
+    """
+    frame = read_key_frame(nusc, sample_token)
+    detected = None if predictions is None else frame.select(predictions, score_threshold)
     picture = compose_sample_picture(
-        images,
-        lidar2img,
-        points,
-        ground_truth,
+        frame.images,
+        frame.lidar2img,
+        frame.points,
+        frame.ground_truth,
         detected,
-        title=_title(nusc, scene, sample, detected, score_threshold),
+        title=_title(nusc, sample_token, detected, score_threshold),
         points_on_images=points_on_images,
     )
     if out_file is not None:
@@ -173,27 +225,11 @@ def _read_points(path: str) -> np.ndarray:
     return values.reshape(-1, 5)
 
 
-def _detected_boxes(
-    predictions: list[dict[str, Any]], score_threshold: float, world_to_view: np.ndarray
-) -> DrawnBoxes:
-    kept = [
-        prediction
-        for prediction in predictions
-        if prediction['detection_score'] >= score_threshold
-        and prediction['detection_name'] in CLASS_COLOURS
-    ]
-    names = [prediction['detection_name'] for prediction in kept]
-    scores = np.array([prediction['detection_score'] for prediction in kept])
-    return DrawnBoxes(_boxes_in_view(kept, names, world_to_view), names, scores)
-
-
 def _title(
-    nusc: NuScenes,
-    scene: dict[str, Any],
-    sample: dict[str, Any],
-    detected: DrawnBoxes | None,
-    score_threshold: float,
+    nusc: NuScenes, sample_token: str, detected: DrawnBoxes | None, score_threshold: float
 ) -> str:
+    sample = nusc.get('sample', sample_token)
+    scene = nusc.get('scene', sample['scene_token'])
     first = nusc.get('sample', scene['first_sample_token'])
     seconds = (sample['timestamp'] - first['timestamp']) / 1e6
     shown = 'ground truth'
