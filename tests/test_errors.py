@@ -1,7 +1,7 @@
 import pytest
 import torch.utils.data
 
-from ciba_bev.errors import CibaError, exit_with_message, message_of
+from ciba_bev.errors import CibaError, error_message, exit_with_message
 
 
 class DamagedData(torch.utils.data.Dataset):
@@ -16,7 +16,7 @@ def test_a_loading_process_loses_only_its_trace():
     loader = torch.utils.data.DataLoader(DamagedData(), num_workers=1)
     with pytest.raises(CibaError, match='Traceback') as caught:
         next(iter(loader))
-    assert message_of(caught.value) == 'image [x].jpg is truncated.\nFetch it again.'
+    assert error_message(caught.value) == 'image [x].jpg is truncated.\nFetch it again.'
 
 
 def test_a_short_message_and_status_one(capsys, monkeypatch):

@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 
 from ciba_bev.errors import CibaError
 from ciba_bev.files import (
-    full_disk_explained,
+    atomic_write,
+    explain_full_disk,
     remove_partials,
     require_not_read,
     require_writable,
     scratch_folder,
     write_file,
-    written_whole,
 )
 
 FULL = '/dev/full'
@@ -40,14 +40,14 @@ def _small_files():
 
 
 def fail_halfway(path):
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text('half of the n')
         assert path.read_text() == 'old'
         raise ZeroDivisionError
 
 
 def save_checkpoint(path, zipped):
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         weights = {'weight': torch.zeros(2**15)}
         torch.save(weights, partial, _use_new_zipfile_serialization=zipped)
 
@@ -82,22 +82,22 @@ def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path, write):
 
 
 def test_other_mistakes_keep_their_kind(tmp_path):
-    with pytest.raises(RuntimeError, match='of the program') as caught, written_whole(
+    with pytest.raises(RuntimeError, match='of the program') as caught, atomic_write(
         tmp_path / 'x'
     ):
         raise RuntimeError('of the program')
     assert not isinstance(caught.value, CibaError)
-    with pytest.raises(FileNotFoundError), full_disk_explained(tmp_path):
+    with pytest.raises(FileNotFoundError), explain_full_disk(tmp_path):
         (tmp_path / 'gone').read_text()
 
 
 def fill_disk(folder):
-    with full_disk_explained(folder), open(FULL, 'w') as file:
+    with explain_full_disk(folder), open(FULL, 'w') as file:
         file.write('x' * 100_000)
 
 
 def meet(error, folder):
-    with full_disk_explained(folder):
+    with explain_full_disk(folder):
         raise error
 
 
@@ -123,13 +123,13 @@ def test_a_link_to_nothing_is_told_as_such(tmp_path):
 
 def test_two_processes_do_not_share_a_partial_file(tmp_path):
     code = (
-        'import sys; from ciba_bev.files import written_whole\n'
-        'with written_whole(sys.argv[1]) as partial: print(partial); partial.touch()'
+        'import sys; from ciba_bev.files import atomic_write\n'
+        'with atomic_write(sys.argv[1]) as partial: print(partial); partial.touch()'
     )
     other = subprocess.run(
         [sys.executable, '-c', code, str(tmp_path / 'x')], capture_output=True, text=True
     )
-    with written_whole(tmp_path / 'x') as partial:
+    with atomic_write(tmp_path / 'x') as partial:
         partial.touch()
         assert str(partial) != other.stdout.strip() != ''
 
@@ -174,7 +174,7 @@ def test_what_can_be_written_is_known_before(tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_not_called_unwritable(tmp_path):
-    with pytest.raises(FileNotFoundError), written_whole(tmp_path / 'file') as at:
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / 'file') as at:
         at.write_bytes((tmp_path / 'missing').read_bytes())
     assert not os.listdir(tmp_path)
 
@@ -245,14 +245,14 @@ def write_clip(folder):
 
 def write_films(folder):
     pytest.importorskip('h5py')
-    from ciba_bev.classification.mm_imdb.stand_in import write_stand_in
+    from ciba_bev.classification.mm_imdb.synthetic_data import write_synthetic_data
 
-    write_stand_in(folder, rows=40)
+    write_synthetic_data(folder, rows=40)
 
 
 def write_split_files(folder):
-    stand_in = pytest.importorskip('ciba_bev.classification.vgg_sound.stand_in')
-    stand_in._save_dictionary(folder / 'splits.npy', {'name': 'x' * 2**16})
+    synthetic_data = pytest.importorskip('ciba_bev.classification.vgg_sound.synthetic_data')
+    synthetic_data._save_dictionary(folder / 'splits.npy', {'name': 'x' * 2**16})
 
 
 @pytest.mark.parametrize(
@@ -279,8 +279,8 @@ def test_every_writer_says_which_file_and_leaves_nothing(tmp_path, write):
 
 def test_partial_files_of_killed_processes_are_removed_and_no_others(tmp_path):
     code = (
-        'import os, sys; from ciba_bev.files import written_whole\n'
-        'with written_whole(sys.argv[1]) as partial:\n'
+        'import os, sys; from ciba_bev.files import atomic_write\n'
+        'with atomic_write(sys.argv[1]) as partial:\n'
         "    partial.write_text('half')\n"
         '    os.kill(os.getpid(), 9)'
     )

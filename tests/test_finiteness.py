@@ -5,8 +5,8 @@ import torch
 
 from ciba_bev.errors import CibaError
 from ciba_bev.finiteness import (
+    check_now,
     is_finite,
-    look_now,
     postpone_checks,
     postponed_checks,
     require_finite,
@@ -45,12 +45,12 @@ def test_postponed_checks_are_those_since_then_in_their_order():
 def test_a_postponed_check_can_be_looked_at_before_its_time():
     postpone_checks()
     require_finite(torch.zeros(2), 'first', {'names': ['a']})
-    look_now()
+    check_now()
     require_finite(torch.tensor(float('nan')), 'second', {'names': ['b']})
     with pytest.raises(CibaError, match='second holds NaN or infinity, for samples b'):
-        look_now()
+        check_now()
     assert len(postponed_checks()) == 2
-    look_now()
+    check_now()
 
 
 def test_samples_are_named_as_the_batch_names_them():

@@ -32,24 +32,24 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--version', required=True, choices=list(SPLITS), help='nuScenes version')
     parser.add_argument(
-        '--extra-tag', default='nuscenes', help="start of the info files' names (%(default)s)"
+        '--extra-tag', default='nuscenes', help="prefix of the info files' names (%(default)s)"
     )
-    parser.add_argument('--out-dir', help='where the info files go (the root)')
+    parser.add_argument('--out-dir', help='folder of the info files (default: the root)')
     parser.add_argument(
         '--max-sweeps',
         type=int,
         default=10,
-        help='most past LiDAR sweeps to list for a sample (%(default)s)',
+        help='maximum number of past LiDAR sweeps of a sample (%(default)s)',
     )
     parser.add_argument(
         '--can-bus',
-        help='folder can_bus of the CAN bus expansion (looked for in the root and next to it; '
-        'optional)',
+        help='folder can_bus of the CAN bus expansion (optional; default: the one in the root or '
+        'beside it)',
     )
     parser.add_argument(
         '--replace',
         action='store_true',
-        help='replace info files of these names that are of another version or format',
+        help='also replace info files of another version or format',
     )
     parser.add_argument(
         '--annotate-only',

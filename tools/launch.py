@@ -1,4 +1,4 @@
-"""Start the processes of dist_train.sh and dist_test.sh: torchrun, with our errors said last.
+"""Start the processes of dist_train.sh and dist_test.sh: torchrun, with our errors printed last.
 
 The arguments are those of ``torchrun``. An error that the user can fix is printed once, as the last
 line, in place of torchrun's report of failed processes.
@@ -17,13 +17,13 @@ from ciba_bev.errors import LAUNCHER_VARIABLE, CibaError, SharedError, report
 
 
 def recorded_errors(failed: ChildFailedError) -> list[tuple[int, CibaError]]:
-    """Return the errors that processes have left for their launcher, the first one first.
+    """Return the errors that processes stored for their launcher, sorted by time.
 
     Args:
-        failed: What torchrun raised.
+        failed: The error of torchrun.
 
     Returns:
-        Rank and error of each process that ended with a message of this project's.
+        Rank and error of each process that ended with an error of this project.
     """
     errors = []
     for rank, failure in sorted(failed.failures.items(), key=lambda item: item[1].timestamp):
@@ -49,7 +49,7 @@ def main() -> None:
             report(error, None if isinstance(error, SharedError) else rank)
         sys.exit(1)
     except SignalException as interrupted:
-        # The first process has said how to go on.
+        # The first process has printed how to resume.
         sys.exit(128 + interrupted.sigval)
 
 

@@ -1,4 +1,4 @@
-"""Make a small stand-in for a data set, in the form in which users have the real one.
+"""Make a small synthetic data set in the format of a real one.
 
 Examples:
     python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips
@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 import importlib
 
-from ciba_bev.errors import CibaError, exit_with_message
+from ciba_bev.errors import ConfigError, exit_with_message
 
-# Each has a module stand_in with a function write_stand_in(folder, seed, shared).
+# Each has a module synthetic_data, whose functions take folder, seed and shared.
 DATA_SETS = ('ravdess', 'mm_imdb', 'vgg_sound')
 
 
@@ -32,7 +32,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('data_set', choices=DATA_SETS)
     parser.add_argument('--out', required=True, help='folder to write to')
-    parser.add_argument('--seed', type=int, default=0, help='same seed, same files (%(default)s)')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='the same seed writes the same files (%(default)s)'
+    )
     parser.add_argument(
         '--shared',
         type=float,
@@ -42,21 +44,21 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--prepared',
         action='store_true',
-        help='write what preparing the clips would give, without clips (ravdess, vgg_sound)',
+        help='write the prepared form instead of clips (ravdess, vgg_sound)',
     )
     parser.add_argument(
         '--samples',
         type=int,
         metavar='N',
-        help='training samples, and half as many to test and a quarter as many to choose the epoch '
-        'by; mm_imdb: in the proportions of the real file, which has 15552; the others only with '
+        help='training samples; half as many for testing and a quarter as many for validation; '
+        'mm_imdb: in the proportions of the real file, which has 15552; the others only with '
         "--prepared (default: the data set's own)",
     )
     parser.add_argument(
         '--independent',
         action='store_true',
-        help='with --prepared, ravdess: of what only the other modality has, nothing can be '
-        'guessed, not even from the emotion; takes thousands of samples to learn',
+        help='with --prepared, ravdess: the latents of one modality are independent of those that '
+        'only the other has; takes thousands of samples to learn',
     )
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
     args = parser.parse_args(arguments)
@@ -69,7 +71,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Make the stand-in.
+    """Make the data set.
 
     Args:
         arguments: The words after the program's name (default: those of this process).
@@ -77,14 +79,14 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
 
     def run() -> None:
-        # Looked for now, because each needs other packages.
-        module = importlib.import_module(f'ciba_bev.classification.{args.data_set}.stand_in')
-        write = module.write_stand_in
+        # Imported here because each needs other packages.
+        module = importlib.import_module(f'ciba_bev.classification.{args.data_set}.synthetic_data')
+        write = getattr(module, 'write_synthetic_clips', None)
         options = {}
-        if args.prepared:
-            write = getattr(module, 'write_prepared_stand_in', None)
-            if write is None:
-                raise CibaError(f'{args.data_set} has no form between clips and training.')
+        if args.prepared and write is None:
+            raise ConfigError(f'{args.data_set} has no clips to prepare: leave --prepared out.')
+        if args.prepared or write is None:
+            write = module.write_synthetic_data
         count = args.samples
         if count is not None and args.data_set == 'mm_imdb':
             options['rows'] = module.count_rows(count)
@@ -93,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
         if args.independent:
             options['independent'] = True
         write(args.out, seed=args.seed, shared=args.shared, **options)
-        print(f'The stand-in for {args.data_set} is in {args.out}.')
+        print(f'The synthetic {args.data_set} data are in {args.out}.')
 
     exit_with_message(run, args.traceback)
 

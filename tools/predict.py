@@ -1,4 +1,4 @@
-"""Detect in a frame of one's own: ``python tools/predict.py CONFIG CHECKPOINT --images ...``."""
+"""Detect objects in a single frame: ``python tools/predict.py CONFIG CHECKPOINT --images ...``."""
 
 from ciba_bev.engine.prediction import main
 

@@ -32,13 +32,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         The parsed arguments.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--clips', required=True, help='folder with the mp4 clips, at any depth')
+    parser.add_argument(
+        '--clips', required=True, help='folder with the mp4 clips, searched recursively'
+    )
     parser.add_argument('--out', required=True, help='folder of the prepared data')
     parser.add_argument(
         '--split',
         default='clip',
         help="'clip': clips at random; 'actor': whole actors, the stricter test; or a folder with "
-        'train.txt, val.txt and test.txt, a clip a line (%(default)s)',
+        'train.txt, val.txt and test.txt, one clip per line (%(default)s)',
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of the split (%(default)s)')
     parser.add_argument(
@@ -56,17 +58,17 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='length of the sound, in steps of 512 samples (%(default)s)',
     )
     parser.add_argument(
-        '--rate', type=int, default=RATE, help='samples a second of the sound (%(default)s)'
+        '--rate', type=int, default=RATE, help='sampling rate of the sound in Hz (%(default)s)'
     )
     parser.add_argument(
-        '--workers', type=int, default=os.cpu_count() or 1, help='processes (%(default)s)'
+        '--workers', type=int, default=os.cpu_count() or 1, help='number of processes (%(default)s)'
     )
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prepare the data and say what came of it.
+    """Prepare the data and print a summary.
 
     Args:
         arguments: The words after the program's name (default: those of this process).
@@ -99,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         exit_with_message(run, args.traceback)
     except KeyboardInterrupt:
-        print('\nStopped. The same command goes on from here.', file=sys.stderr)
+        print('\nStopped. The same command continues from here.', file=sys.stderr)
         sys.exit(130)
 
 

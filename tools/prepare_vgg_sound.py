@@ -26,7 +26,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         The parsed arguments.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('clips', help='folder with the clips, at any depth')
+    parser.add_argument('clips', help='folder with the clips, searched recursively')
     parser.add_argument(
         '--splits',
         required=True,
@@ -40,7 +40,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='clips of each class held out for validation, where the split files have none '
         '(%(default)s)',
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the choice of those (%(default)s)')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the validation clips (%(default)s)'
+    )
     parser.add_argument(
         '--audio-size',
         type=int,
@@ -58,14 +60,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='size of the frames (%(default)s)',
     )
     parser.add_argument(
-        '--workers', type=int, default=os.cpu_count() or 1, help='processes (%(default)s)'
+        '--workers', type=int, default=os.cpu_count() or 1, help='number of processes (%(default)s)'
     )
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prepare the data and say what came of it.
+    """Prepare the data and print a summary.
 
     Args:
         arguments: The words after the program's name (default: those of this process).
@@ -96,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         exit_with_message(run, args.traceback)
     except KeyboardInterrupt:
-        print('\nStopped. The same command goes on from here.', file=sys.stderr)
+        print('\nStopped. The same command continues from here.', file=sys.stderr)
         sys.exit(130)
 
 

@@ -50,7 +50,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--frames-per-scene',
         type=int,
         default=defaults.frames_per_scene,
-        help='key frames a scene, half a second apart (%(default)s)',
+        help='key frames per scene, half a second apart (%(default)s)',
     )
     parser.add_argument(
         '--image-size',
@@ -77,7 +77,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--lidar-range',
         type=float,
         default=defaults.lidar_range,
-        help="how far the LiDAR sees in metres; nuScenes' sensor reaches about 100 (%(default)s)",
+        help="range of the LiDAR in metres; that of nuScenes' sensor is about 100 (%(default)s)",
     )
     parser.add_argument(
         '--sweeps-per-keyframe',
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
                 args.out, scene_names, args.seed, settings, workers=args.workers, show_progress=True
             )
         except SimulationError as error:
-            # The simulation does not know this package and its errors.
+            # The simulation does not depend on this package and its errors.
             raise CibaError(str(error)) from error
         seconds = round(time.monotonic() - started)
         frames = len(scene_names) * settings.frames_per_scene

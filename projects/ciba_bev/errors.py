@@ -13,7 +13,7 @@ TRACEBACK_VARIABLE = 'CIBA_TRACEBACK'
 LAUNCHER_VARIABLE = 'CIBA_LAUNCHER'  # set by tools/launch.py for the processes it starts
 _HEAD_START = 3.0  # seconds
 
-# A data-loading process hands its error over as text: a preamble, a trace, then the message.
+# The message of an error from a data loader worker: a preamble, a trace, the original message.
 _FROM_WORKER = re.compile(
     r'Caught \w+ in .*?Original Traceback.*\n[\w.]+Error: (?P<message>.*)', re.S
 )
@@ -34,8 +34,8 @@ class SharedError(CibaError):
     """An error that every process of a run raises at once, so that one of them reports it."""
 
 
-def message_of(error: BaseException) -> str:
-    """Return an error's message without the trace that a data-loading process puts before it.
+def error_message(error: BaseException) -> str:
+    """Return the message of an error, without the trace that a data loader worker adds.
 
     Args:
         error: Any exception.
@@ -44,8 +44,8 @@ def message_of(error: BaseException) -> str:
         The message, without trailing white space.
     """
     message = str(error)
-    handed_over = _FROM_WORKER.match(message)
-    return (handed_over.group('message') if handed_over else message).rstrip()
+    from_worker = _FROM_WORKER.match(message)
+    return (from_worker.group('message') if from_worker else message).rstrip()
 
 
 def report(error: CibaError, rank: int | None = None) -> None:
@@ -53,56 +53,62 @@ def report(error: CibaError, rank: int | None = None) -> None:
 
     Args:
         error: The error.
-        rank: The process that met it, if it is one of several and the others did not.
+        rank: Rank of the process that raised it, if the others did not; else None.
     """
     from rich.console import Console
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(f'[bold red]error{"" if rank is None else f" (process {rank})"}:[/] ', end='')
-    console.print(message_of(error), markup=False)
+    console.print(error_message(error), markup=False)
 
 
 def exit_with_message(command: Callable[[], None], show_traceback: bool = False) -> None:
     """Run a command; exit with status 1 and a short message if it raises a :class:`CibaError`.
 
     Args:
-        command: What to run.
-        show_traceback: Let the error through, with its trace, instead. The environment variable
-            ``CIBA_TRACEBACK=1`` does the same.
+        command: The command.
+        show_traceback: Whether to raise the error, with its trace, instead. The environment
+            variable ``CIBA_TRACEBACK=1`` does the same.
     """
     try:
         command()
     except CibaError as error:
         if show_traceback or os.environ.get(TRACEBACK_VARIABLE):
             raise
-        shared = _is_everybodys(error)
+        shared = _is_shared(error)
         if shared and not _is_first_of_machine():
-            # The launcher ends all processes when one fails: let the one that speaks be first.
+            # The launcher ends all processes when one fails: let the reporting one be the first.
             time.sleep(_HEAD_START)
         elif os.environ.get(LAUNCHER_VARIABLE) and os.environ.get('TORCHELASTIC_ERROR_FILE'):
-            _hand_over((SharedError if shared else CibaError)(message_of(error)))
+            _pass_to_launcher((SharedError if shared else CibaError)(error_message(error)))
         else:
             report(error, None if shared or 'RANK' not in os.environ else launched_rank())
-        _leave()
+        _exit()
 
 
-def _hand_over(error: CibaError) -> None:
-    """Leave an error for the launcher, which reports it after all other output."""
+def _pass_to_launcher(error: CibaError) -> None:
+    """Store an error for the launcher, which reports it after all other output."""
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
     get_error_handler().record_exception(error)
 
 
 def launched_rank() -> int:
-    """Return this process's rank as its launcher states it, before any process has joined."""
+    """Return the rank of this process from its launcher's environment variables.
+
+    Unlike ``torch.distributed.get_rank`` this works before the process group is initialised.
+
+    Returns:
+        The rank, 0 without a launcher.
+    """
     for variable in ('RANK', 'OMPI_COMM_WORLD_RANK', 'SLURM_PROCID'):
         if os.environ.get(variable):
             return int(os.environ[variable])
     return 0
 
 
-def _is_everybodys(error: CibaError) -> bool:
-    """Return whether other processes meet the same error: none has begun its own part yet."""
+def _is_shared(error: CibaError) -> bool:
+    """Return whether all processes raise the same error, as before the group is initialised."""
     import torch.distributed
 
     return isinstance(error, SharedError) or not torch.distributed.is_initialized()
@@ -113,8 +119,8 @@ def _is_first_of_machine() -> bool:
     return all(os.environ.get(variable, '0') == '0' for variable in variables)
 
 
-def _leave() -> None:
-    """Exit with status 1, without waiting for processes that wait for this one."""
+def _exit() -> None:
+    """Exit with status 1, without waiting for other processes."""
     import torch.distributed
 
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:

@@ -1,4 +1,4 @@
-"""Atomic writes: a file is written completely or not at all."""
+"""Write files atomically: completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from typing import Iterator
 
 from .errors import CibaError, ConfigError
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-# How `torch.save` and h5py say that they could not write, in a RuntimeError.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# Messages of the RuntimeError that `torch.save` and h5py raise if they cannot write.
 _LIBRARY_WRITER = re.compile(
     r'inline_container|PytorchStreamWriter|write\(\): fd|Parent directory|unable to extend file'
 )
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path that replaces a file once it is written.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path, which replaces a file at the end of the context.
 
-    The temporary file lies in the same folder, is named after this process, and is removed if
-    anything goes wrong, so that a reader sees the old file or the new one and nothing else.
+    The temporary file is in the same folder and is removed if an exception is raised, so that a
+    reader sees either the old or the new file.
 
     Args:
         path: The file to write. Missing parent folders are created.
 
     Yields:
-        The path to write to instead.
+        The temporary path.
 
     Raises:
         CibaError: The file cannot be written; names the path and the cause.
@@ -44,27 +44,30 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except BaseException as error:
-        # A folder that cannot be written to must not hide the first error behind a second one.
+        # Do not replace the original error by that of an unwritable folder.
         with suppress(OSError):
             partial.unlink()
         if isinstance(error, OSError) and _is_about(error, partial):
-            raise unwritable(path, error) from error
+            raise write_error(path, error) from error
         if isinstance(error, RuntimeError) and _LIBRARY_WRITER.search(str(error)):
-            raise unwritable(path, 'not all of it could be written') from error
+            raise write_error(path, 'not all of it could be written') from error
         raise
 
 
 def _is_about(error: OSError, partial: Path) -> bool:
-    """Return whether an error concerns the file being written, not one being read meanwhile."""
+    """Return whether an error is about the file being written, not another one."""
     return error.filename is None or Path(error.filename) in (partial, *partial.parents)
 
 
 @contextmanager
-def full_disk_explained(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what a full or read-only disk raises within the context into one sentence.
+def explain_full_disk(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the errors of a full or read-only disk within the context into a :class:`CibaError`.
 
     Args:
-        folder: Where files are written whose paths the error does not name.
+        folder: Folder to name if the error does not name a path.
+
+    Yields:
+        None.
 
     Raises:
         CibaError: A disk is full or read-only; names the path.
@@ -72,14 +75,14 @@ def full_disk_explained(folder: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _DISK_ERRORS:
             raise
         location = error.filename or f'{folder} (or {tempfile.gettempdir()}, for temporary files)'
-        raise unwritable(location, error) from error
+        raise write_error(location, error) from error
 
 
 def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a file that is never seen half written.
+    """Write a file atomically.
 
     Args:
         path: The file. Missing parent folders are created.
@@ -89,19 +92,19 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
         CibaError: The file cannot be written.
     """
     data = content.encode('utf-8') if isinstance(content, str) else content
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(data)
 
 
 @contextmanager
 def scratch_folder(parent: str | os.PathLike[str], prefix: str) -> Iterator[Path]:
-    """Make a folder for intermediate files, and remove it at the end.
+    """Create a folder for intermediate files, and remove it at the end of the context.
 
-    Folders left by killed processes are removed too; a lock distinguishes them from those in use.
+    Folders of killed processes are removed, too; a lock distinguishes them from those in use.
 
     Args:
-        parent: Where it is made, on the disk that the results go to.
-        prefix: Start of its name; no other file there may have it.
+        parent: Its parent folder, on the same disk as the results.
+        prefix: Prefix of its name; no other files in the parent folder may have it.
 
     Yields:
         The folder.
@@ -120,7 +123,7 @@ def scratch_folder(parent: str | os.PathLike[str], prefix: str) -> Iterator[Path
     except OSError as error:
         where = Path(error.filename or parent)
         if where == Path(parent) or folder in (where, *where.parents):
-            raise unwritable(parent, error) from error
+            raise write_error(parent, error) from error
         raise
     finally:
         if folder is not None:
@@ -129,7 +132,7 @@ def scratch_folder(parent: str | os.PathLike[str], prefix: str) -> Iterator[Path
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which the system releases when the process is killed."""
+    """Lock a folder; the system releases the lock if the process is killed."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,48 +152,48 @@ def remove_partials(folder: str | os.PathLike[str]) -> None:
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder and its missing parents.
+    """Create a folder and its missing parents.
 
     Args:
         path: The folder.
 
     Raises:
-        CibaError: It cannot be made.
+        CibaError: It cannot be created.
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
-    """Raise an error if a file cannot be written, before the work that produces it.
+    """Check that a file can be written, before its content is computed.
 
     Args:
-        path: The file. Nothing is made or changed.
+        path: The file. It is neither created nor changed.
 
     Raises:
         CibaError: It cannot be written.
     """
     path = Path(path).absolute()
     if path.is_dir():
-        raise unwritable(path, os.strerror(errno.EISDIR))
+        raise write_error(path, os.strerror(errno.EISDIR))
     try:
         with tempfile.TemporaryFile(dir=next(folder for folder in path.parents if folder.exists())):
             pass
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
 
 
-def unwritable(path: str | os.PathLike[str], cause: OSError | str) -> CibaError:
-    """Return the error that names a file that cannot be written and the cause.
+def write_error(path: str | os.PathLike[str], cause: OSError | str) -> CibaError:
+    """Return the error for a file that cannot be written.
 
     Args:
         path: The file or folder.
-        cause: What the operating system said.
+        cause: The error of the operating system, or its message.
 
     Returns:
-        The error, to be raised.
+        The error, which names the path and the cause.
     """
     if isinstance(cause, OSError):
         text = cause.strerror or str(cause)
@@ -205,11 +208,11 @@ def unwritable(path: str | os.PathLike[str], cause: OSError | str) -> CibaError:
 
 
 def require_not_read(path: str | os.PathLike[str], *sources: str | os.PathLike[str] | None) -> None:
-    """Raise an error if a file to be written is also read, so that no tool replaces its own input.
+    """Check that a file to be written is not an input file.
 
     Args:
         path: The file to write.
-        *sources: Files that are read; None is ignored. Links and other spellings of a path are
+        *sources: Files that are read; None is ignored. Links and different spellings of a path are
             recognised.
 
     Raises:

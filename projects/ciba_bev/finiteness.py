@@ -1,4 +1,4 @@
-"""The guard against NaN and infinity: what is looked at, and what is said about it."""
+"""Check features and losses for NaN and infinity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .errors import CibaError
 
-# While a training step runs: what it has to have looked at when it is over. None otherwise.
+# The checks of the current training step, which are evaluated at its end; None outside of one.
 _postponed: list[tuple[str, Tensor, dict | None]] | None = None
 
 
@@ -22,15 +22,15 @@ def is_finite(value: Tensor) -> Tensor:
     Returns:
         A boolean scalar on the same device.
     """
-    # A sum is one number to look at, and not finite as soon as one summand is not.
+    # The sum is finite only if all summands are.
     return value.detach().sum(dtype=torch.float64).isfinite()
 
 
 def require_finite(value: Tensor, what: str, data: dict | None) -> None:
-    """Refuse a feature or a loss that holds NaN or infinity.
+    """Check that a feature or a loss is finite.
 
-    Within a training step that ``FiniteLossHook`` watches the look is postponed to the step's end,
-    where all processes meet, because reading a number makes the processor wait for the device.
+    With ``FiniteLossHook`` the check is postponed to the end of the training step, where all
+    processes synchronise, because reading a number makes the CPU wait for the device.
 
     Args:
         value: Any tensor.
@@ -38,7 +38,7 @@ def require_finite(value: Tensor, what: str, data: dict | None) -> None:
         data: The batch it comes from.
 
     Raises:
-        CibaError: It is not finite; the message names the samples.
+        CibaError: It contains NaN or infinity; the message names the samples.
     """
     finite = is_finite(value)
     if _postponed is not None:
@@ -48,27 +48,27 @@ def require_finite(value: Tensor, what: str, data: dict | None) -> None:
 
 
 def postpone_checks() -> None:
-    """Have :func:`require_finite` only note what it is given until :func:`postponed_checks`."""
+    """Postpone the checks of :func:`require_finite` until :func:`postponed_checks` is called."""
     global _postponed
     _postponed = []
 
 
 def postponed_checks() -> list[tuple[str, Tensor]]:
-    """Return what was noted since :func:`postpone_checks`, and postpone no further.
+    """Return the checks since :func:`postpone_checks`, and stop postponing.
 
     Returns:
-        Name and finiteness (a boolean scalar) of each tensor, in the order they were given.
+        Name and finiteness (a boolean scalar) of each tensor, in the order of the calls.
     """
     global _postponed
-    noted, _postponed = _postponed, None
-    return [(what, finite) for what, finite, _ in noted or []]
+    checks, _postponed = _postponed, None
+    return [(what, finite) for what, finite, _ in checks or []]
 
 
-def look_now() -> None:
-    """Look at what was noted so far, before something is made of it that outlives the step.
+def check_now() -> None:
+    """Evaluate the postponed checks now, before their tensors are stored beyond the step.
 
     Raises:
-        CibaError: Something is not finite; the message names the samples.
+        CibaError: A tensor is not finite; the message names the samples.
     """
     for what, finite, data in _postponed or []:
         if not bool(finite):
@@ -76,11 +76,14 @@ def look_now() -> None:
 
 
 def describe(what: str, samples: list[str]) -> str:
-    """Return the message about something that is not finite.
+    """Return the error message for a tensor that is not finite.
 
     Args:
         what: Its name.
         samples: Names of the samples it comes from.
+
+    Returns:
+        The message.
     """
     return (
         f'{what} holds NaN or infinity, for samples {", ".join(samples) or "unknown"}. Nothing is '
@@ -92,11 +95,13 @@ def describe(what: str, samples: list[str]) -> str:
 
 
 def sample_names(data: Any) -> list[str]:
-    """Return the names of a batch's samples.
+    """Return the names of the samples of a batch.
 
     Args:
-        data: A collated batch: detectors have data samples with a token each, classifiers a list
-            of names.
+        data: A collated batch, with ``data_samples`` that have a token, or with ``names``.
+
+    Returns:
+        The names; empty if the batch has none.
     """
     if not isinstance(data, dict):
         return []

@@ -1,9 +1,8 @@
-"""The project's registries, all under the scope ``ciba_bev``.
+"""The registries of the project, in the scope ``ciba_bev``.
 
-They are siblings of mmdet3d's below mmengine's root, so any OpenMMLab config can name a
-component as ``type='ciba_bev.BEVFormer'``, and a repository that already registers a
-``BEVFormer`` of its own keeps it: two scopes never clash. The packages that register components
-are imported when the first component is asked for.
+They are children of mmengine's root registries, as mmdet3d's are, so that any OpenMMLab config can
+use a component as ``type='ciba_bev.BEVFormer'``. It does not conflict with a ``BEVFormer`` that is
+registered in another scope. The packages that register components are imported on the first use.
 """
 
 import importlib.util
@@ -22,24 +21,23 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 SCOPE = 'ciba_bev'
-# Lets a config inherit as `ciba_bev::configs/bevformer_r50.py`, and mmengine.hub find it. What
-# mmengine gets is a module of the package, not a distribution, which it would look for in
-# site-packages even where the install is editable.
+# For `_base_ = ['ciba_bev::configs/bevformer_r50.py']` and mmengine.hub. The value is a module of
+# the package: mmengine would look for a distribution in site-packages, even if it is editable.
 MODULE2PACKAGE[SCOPE] = f'{SCOPE}.registry'
 
 if SCOPE in MMENGINE_MODELS.children:
-    # An ImportError, because mmengine, which imports the package of a scope by itself, then uses
-    # the copy that is already imported.
+    # An ImportError, because mmengine imports the package of a scope itself and then uses the copy
+    # that is already imported.
     raise ImportError(
         f'{__name__} was not imported, because a copy of the package under another name has its '
-        f"components registered already. Import one: either the installed 'ciba_bev' or the one in "
-        f"a checkout, 'projects.ciba_bev'; custom_imports of every config must name the same."
+        f"components registered already. Import one: either the installed 'ciba_bev' or the one "
+        f"in a checkout, 'projects.ciba_bev'; custom_imports of every config must name the same."
     )
 
 _PACKAGE = __name__.rpartition('.')[0]
 _LOCATIONS = [f'{_PACKAGE}.{name}' for name in ('distillation', 'analysis', 'engine')]
 if importlib.util.find_spec('mmdet3d') is not None:
-    # Distilling two models of your own needs neither these packages nor mmdet3d.
+    # Not needed to distil other models.
     _LOCATIONS += [f'{_PACKAGE}.{name}' for name in ('detection', 'classification')]
 
 

@@ -1,1 +1,1 @@
-"""The name of :mod:`ciba_bev.engine` in version 0.1.0, which configs of that version import."""
+"""Former name of :mod:`ciba_bev.engine`, which configs of version 0.1.0 import."""

@@ -1,4 +1,4 @@
-"""Commands that messages tell the user to type."""
+"""Quote shell commands for messages."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import shlex
 
 
 def shell_command(*words: object) -> str:
-    """Return a command as a shell takes it: words with spaces or special characters are quoted.
+    """Return a shell command, with quotes where needed.
 
     Args:
-        words: The program and its arguments.
+        *words: The program and its arguments.
+
+    Returns:
+        The command.
     """
     return shlex.join(str(word) for word in words)
 
 
 def training_command(config: object) -> str:
-    """Return the command that trains a config on eight GPUs, as the paper did.
+    """Return the command that trains a config on eight GPUs, as in the paper.
 
     Args:
         config: The config file.
+
+    Returns:
+        The command.
     """
     return shell_command('bash', 'tools/dist_train.sh', config, 8)

@@ -15,7 +15,7 @@ _GRAVITY = 9.81
 
 
 def pose_messages(scene: Scene, duration: float) -> list[dict[str, Any]]:
-    """Return what the vehicle's own sensors say about its motion, 50 times a second.
+    """Return the vehicle's measurements of its own motion, at 50 Hz.
 
     Args:
         scene: The scene.

@@ -1,4 +1,4 @@
-"""Writes a whole simulated data set: scenes in parallel, tables, and the final move."""
+"""Write a simulated data set: scenes, recorded in parallel, and tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rich.progress import (
 )
 
 from .can_bus import pose_messages
-from .errors import SimulationError
+from .errors import SettingsError, SimulationError
 from .nuscenes_tables import TABLE_NAMES, Tables, constant_tables, empty_tables
 from .scene_recording import RecordedFrame, build_scene, record_frame, scene_tables
 from .sensor_rig import CAMERA_CHANNELS, LIDAR_CHANNEL
@@ -45,33 +45,32 @@ def simulate_nuscenes(
 ) -> pathlib.Path:
     """Simulate scenes and write them as a nuScenes data set.
 
-    Everything is written to a temporary folder beside `output_dir` and moved there at the end,
-    so a run that is interrupted leaves nothing under the final name.  What a run that was killed
-    has left beside it is removed by the next one.  The files depend on the other arguments, not on
-    `workers`.
+    The files are written to a temporary folder beside `output_dir`, which is renamed at the end, so
+    that an interrupted run leaves nothing under the final name. Temporary folders of killed runs
+    are removed by the next run. The files do not depend on `workers`.
 
     Args:
         output_dir: Data root to create; it must not exist or be empty.
         scene_names: nuScenes scene names.
         seed: Seed, at least 0.
-        settings: Size and density; the defaults when None.
-        workers: Processes that record frames.
-        show_progress: Whether to draw a progress bar with the time left.
+        settings: Size and density; None for the defaults.
+        workers: Number of processes.
+        show_progress: Whether to show a progress bar.
 
     Returns:
         The data root.
 
     Raises:
-        SimulationError: If the folder is in use or cannot be written to, an argument is invalid,
-            or a worker died.
+        SettingsError: An argument is invalid.
+        SimulationError: The folder is not empty or cannot be written, or a worker died.
     """
     settings = settings or SimulationSettings()
     if seed < 0:
-        raise SimulationError(f'the seed is {seed}; choose 0 or more')
+        raise SettingsError(f'the seed is {seed}; choose 0 or more')
     if workers < 1:
-        raise SimulationError(f'the number of workers is {workers}; choose 1 or more')
+        raise SettingsError(f'the number of workers is {workers}; choose 1 or more')
     if not scene_names:
-        raise SimulationError('no scene to simulate')
+        raise SettingsError('no scene to simulate')
     root = pathlib.Path(output_dir).absolute()
     _check_output_dir(root)
     _check_disk_space(root, len(scene_names), settings)
@@ -111,7 +110,7 @@ def _check_output_dir(root: pathlib.Path) -> None:
 
 
 def _check_disk_space(root: pathlib.Path, scene_count: int, settings: SimulationSettings) -> None:
-    """Refuse to start what the disk cannot hold."""
+    """Check that the disk has enough space for the data set."""
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     # A JPEG of this quality takes well under one byte a pixel; a LiDAR point takes 20 bytes.
     images = 6 * settings.image_width * settings.image_height
@@ -153,7 +152,7 @@ def _temporary_root(root: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def _lock(folder: pathlib.Path) -> Iterator[None]:
-    """Hold a folder's lock, which the system takes from a process that is killed."""
+    """Lock a folder; the system releases the lock if the process is killed."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,7 +162,7 @@ def _lock(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _remove_abandoned(parent: pathlib.Path, prefix: str) -> None:
-    """Remove the temporary folders of runs that were killed, and of no others."""
+    """Remove the temporary folders of killed runs."""
     for folder in parent.glob(f'{prefix}*'):
         with contextlib.suppress(OSError), _lock(folder):
             shutil.rmtree(folder)
@@ -188,7 +187,7 @@ def _record_part(
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent is gone, even killed; its siblings hold its queue open."""
+    """End this worker when its parent ends; its queue is kept open by the other workers."""
     sentinel = multiprocessing.parent_process().sentinel
 
     def watch() -> None:
@@ -200,7 +199,7 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _single_threaded_opencv() -> Iterator[None]:
-    """Keep OpenCV from starting threads, which a forked worker would wait for in vain."""
+    """Prevent OpenCV from starting threads, for which a forked worker would wait forever."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -218,8 +217,8 @@ def _record_scenes(
     show_progress: bool,
 ) -> dict[str, list[RecordedFrame]]:
     """Record all key frames, in this process or in several."""
-    # Few enough frames a task for the progress bar to move and the last worker not to be waited
-    # for, and enough to make it cheap that each worker builds the scene for itself.
+    # Few frames per task, for the progress bar and an even load, but enough to make up for building
+    # the scene in every task.
     part = max(1, min(10, settings.frames_per_scene // 2))
     tasks = [
         (name, list(range(first, min(first + part, settings.frames_per_scene))))

@@ -1,5 +1,9 @@
-"""The error that the simulation raises for its user."""
+"""Errors of the simulation that the user can fix."""
 
 
 class SimulationError(RuntimeError):
-    """A setting that cannot be simulated, or a folder that cannot be written to."""
+    """The data set cannot be simulated, for example because its folder cannot be written."""
+
+
+class SettingsError(SimulationError, ValueError):
+    """An invalid setting or argument."""

@@ -51,17 +51,38 @@ Tables = Dict[str, List[Record]]
 
 
 def make_token(*parts: Any) -> str:
-    """Return the 32 hexadecimal digits that identify a record, derived from what it describes."""
+    """Return the token of a record.
+
+    Args:
+        *parts: Values that identify the record.
+
+    Returns:
+        32 hexadecimal digits.
+    """
     return hashlib.md5('/'.join(str(part) for part in parts).encode()).hexdigest()
 
 
 def yaw_to_quaternion(yaw: float) -> list[float]:
-    """Return the quaternion (w, x, y, z) of a rotation about z by `yaw` radians."""
+    """Convert a rotation about z to a quaternion.
+
+    Args:
+        yaw: Angle in radians.
+
+    Returns:
+        (w, x, y, z).
+    """
     return [float(np.cos(yaw / 2)), 0.0, 0.0, float(np.sin(yaw / 2))]
 
 
 def matrix_to_quaternion(rotation: np.ndarray) -> list[float]:
-    """Return the quaternion (w, x, y, z) of a (3, 3) rotation matrix."""
+    """Convert a rotation matrix to a quaternion.
+
+    Args:
+        rotation: (3, 3).
+
+    Returns:
+        (w, x, y, z).
+    """
     x, y, z, w = Rotation.from_matrix(rotation).as_quat()
     return [float(w), float(x), float(y), float(z)]
 
@@ -70,8 +91,8 @@ def visibility_token(visible: float, covered: float) -> str:
     """Return the visibility level of an object.
 
     Args:
-        visible: Pixels in which it is seen, over all cameras.
-        covered: Pixels in which it would be seen if nothing stood before it.
+        visible: Number of its visible pixels in all cameras.
+        covered: Number of its pixels in all cameras without occlusion.
 
     Returns:
         '1' to '4' for up to 40, 60, 80 and 100 percent; '1' for an object in no camera.
@@ -86,7 +107,7 @@ def empty_tables() -> Tables:
 
 
 def constant_tables(channels: dict[str, str]) -> Tables:
-    """Return the tables that do not depend on what was recorded.
+    """Return the tables that do not depend on the recording.
 
     Args:
         channels: Modality of each sensor channel.
@@ -125,7 +146,11 @@ def constant_tables(channels: dict[str, str]) -> Tables:
 
 
 def link_chain(records: list[Record]) -> None:
-    """Write `prev` and `next` into records that follow each other in time."""
+    """Set `prev` and `next` of consecutive records.
+
+    Args:
+        records: Records in order of time; changed in place.
+    """
     for index, record in enumerate(records):
         record['prev'] = records[index - 1]['token'] if index > 0 else ''
         record['next'] = records[index + 1]['token'] if index + 1 < len(records) else ''

@@ -1,4 +1,4 @@
-"""What the ten detection classes look like: sizes, and solids that fill the annotated box."""
+"""Sizes and shapes of objects of the ten detection classes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TYPICAL_SIZES = {
 }
 CLASS_NAMES = tuple(TYPICAL_SIZES)
 _RIDER_TOP = 1.72
-# Solids end this far inside the annotated box, as annotators leave a little room.
+# Margin between the solids and the annotated box, as in manual annotations.
 _BOX_MARGIN = 0.03
 
 _CAR_COLOURS = np.array(
@@ -76,7 +76,7 @@ def random_size(class_name: str, has_rider: bool, generator: np.random.Generator
 
     Args:
         class_name: One of `CLASS_NAMES`.
-        has_rider: Whether a two-wheeler carries a rider, who then decides its height.
+        has_rider: Whether a two-wheeler has a rider, who increases its height.
         generator: Source of randomness.
 
     Returns:
@@ -100,7 +100,7 @@ def build_object_shape(
     Args:
         class_name: One of `CLASS_NAMES`.
         size: Length, width, height of the annotated box in metres.
-        has_rider: Whether a two-wheeler carries a rider.
+        has_rider: Whether a two-wheeler has a rider.
         generator: Source of randomness for colours and details.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Solid shapes that objects are composed of, as arrays the ray-casting kernels read."""
+"""The solids of which objects are composed, as arrays for the ray-casting kernels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 BOX, ELLIPSOID, CONE = 0, 1, 2
 
-# How a surface is painted; the kernels in `appearance` know what each number looks like.
+# Textures, which the kernels in `appearance` draw.
 (
     PLAIN,
     CAR_BODY,
@@ -26,7 +26,7 @@ BOX, ELLIPSOID, CONE = 0, 1, 2
 
 
 class Primitives(NamedTuple):
-    """N solids.  Inside its axes' unit cube [-1, 1]^3 each is a tapered box, a ball or a cone.
+    """N solids: in the unit cube [-1, 1]^3 of its axes, each is a tapered box, a ball or a cone.
 
     Attributes:
         kind: (N,) int64, `BOX`, `ELLIPSOID` or `CONE` (a cylinder where the taper is 0).
@@ -35,11 +35,11 @@ class Primitives(NamedTuple):
         half_size: (N, 3) float64 metres along the local axes.
         taper: (N, 3) float64, share of the half size by which the front (+x), back (-x) and both
             sides (y) have moved inwards at the top.  A cone reads its first column only.
-        object_index: (N,) int64, which object a solid belongs to; -1 for scenery.
+        object_index: (N,) int64, index of the solid's object; -1 for scenery.
         colour: (N, 3) float64 RGB in [0, 1].
         accent: (N, 3) float64 RGB, second colour of the texture.
         texture: (N,) int64, one of the texture numbers above.
-        reflectivity: (N,) float64 in [0, 1], what the LiDAR sees.
+        reflectivity: (N,) float64 in [0, 1], for the LiDAR.
     """
 
     kind: np.ndarray
@@ -55,7 +55,7 @@ class Primitives(NamedTuple):
 
 
 class ShapeBuilder:
-    """Collects the solids of one object, in the object's own frame.
+    """Collect the solids of an object, in the object's frame.
 
     The object's frame has its origin on the ground below the object's centre, x forward, y left,
     z up.
@@ -95,7 +95,18 @@ class ShapeBuilder:
         texture: int = PLAIN,
         reflectivity: float = 0.4,
     ) -> None:
-        """Add a box by its extents in metres, narrowed towards the top by `taper`."""
+        """Add a box.
+
+        Args:
+            x: Extent along x, metres.
+            y: Extent along y, metres.
+            z: Extent along z, metres.
+            colour: (3,) RGB in [0, 1].
+            taper: See :class:`Primitives`.
+            accent: Second colour of the texture; None for ``colour``.
+            texture: One of the texture numbers of this module.
+            reflectivity: For the LiDAR, 0 to 1.
+        """
         low, high = np.array([x[0], y[0], z[0]]), np.array([x[1], y[1], z[1]])
         self._append(
             BOX,
@@ -118,7 +129,15 @@ class ShapeBuilder:
         *,
         reflectivity: float = 0.4,
     ) -> None:
-        """Add a square bar from one point to another."""
+        """Add a square bar.
+
+        Args:
+            start: First end point, metres.
+            end: Second end point, metres.
+            thickness: Side length of its cross-section, metres.
+            colour: (3,) RGB in [0, 1].
+            reflectivity: For the LiDAR, 0 to 1.
+        """
         start_point, end_point = np.asarray(start, float), np.asarray(end, float)
         length = float(np.linalg.norm(end_point - start_point))
         along = (end_point - start_point) / length
@@ -142,7 +161,16 @@ class ShapeBuilder:
         texture: int = PLAIN,
         reflectivity: float = 0.3,
     ) -> None:
-        """Add an upright ellipsoid."""
+        """Add an upright ellipsoid.
+
+        Args:
+            centre: Its centre, metres.
+            half_size: Half axes along x, y and z, metres.
+            colour: (3,) RGB in [0, 1].
+            accent: Second colour of the texture; None for ``colour``.
+            texture: One of the texture numbers of this module.
+            reflectivity: For the LiDAR, 0 to 1.
+        """
         self._append(
             ELLIPSOID,
             np.asarray(centre, float),
@@ -167,7 +195,18 @@ class ShapeBuilder:
         texture: int = PLAIN,
         reflectivity: float = 0.4,
     ) -> None:
-        """Add an upright truncated cone; a cylinder where the taper is 0."""
+        """Add an upright truncated cone.
+
+        Args:
+            centre_xy: Position of its axis, metres.
+            z: Extent along z, metres.
+            radius: Radius at the bottom, metres.
+            colour: (3,) RGB in [0, 1].
+            taper: Share of the radius that is lost at the top; 0 for a cylinder.
+            accent: Second colour of the texture; None for ``colour``.
+            texture: One of the texture numbers of this module.
+            reflectivity: For the LiDAR, 0 to 1.
+        """
         self._append(
             CONE,
             np.array([*centre_xy, (z[0] + z[1]) / 2]),
@@ -181,7 +220,15 @@ class ShapeBuilder:
         )
 
     def wheel(self, x: float, y: float, radius: float, width: float, lift: float = 0.0) -> None:
-        """Add a wheel that stands on the ground, or `lift` metres above it."""
+        """Add a wheel.
+
+        Args:
+            x: Position along x, metres.
+            y: Position along y, metres.
+            radius: Radius, metres.
+            width: Width, metres.
+            lift: Height above the ground, metres.
+        """
         axes = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
         self._append(
             CONE,
@@ -208,7 +255,14 @@ class ShapeBuilder:
 
 
 def concatenate(parts: list[Primitives]) -> Primitives:
-    """Join several sets of solids into one."""
+    """Concatenate several sets of solids.
+
+    Args:
+        parts: The sets.
+
+    Returns:
+        All solids.
+    """
     return Primitives(*(np.concatenate(columns) for columns in zip(*parts)))
 
 
@@ -221,7 +275,7 @@ def place_in_world(
         shape: Solids in the object's frame.
         position: World coordinates of the frame's origin, (3,) metres.
         yaw: Heading of the object in radians.
-        object_index: Written into every solid.
+        object_index: Index of the object, for all solids.
 
     Returns:
         The moved solids.

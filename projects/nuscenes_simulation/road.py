@@ -1,4 +1,4 @@
-"""A road: its centreline, and the map from world coordinates to distances along and across it."""
+"""A road: its centreline, and conversion between road and world coordinates."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Road:
     def place(
         self, along: np.ndarray | float, across: np.ndarray | float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Turn road coordinates into world coordinates; beyond its ends the road goes straight on.
+        """Convert road coordinates to world coordinates; beyond its ends the road is straight.
 
         Args:
             along: Metres along the centreline.
@@ -102,7 +102,7 @@ class Road:
 def random_road(
     generator: np.random.Generator, start: float, end: float, centre: tuple[float, float]
 ) -> Road:
-    """Draw a road of straight and curved stretches.
+    """Draw a road of straight and curved sections.
 
     Args:
         generator: Source of randomness.
@@ -121,7 +121,7 @@ def random_road(
         straight = generator.uniform(10, 70)
         curve = generator.uniform(30, 80)
         inside = (stations >= position + straight) & (stations < position + straight + curve)
-        # A curvature that rises and falls smoothly, as a steering wheel makes it.
+        # The curvature changes smoothly, as with a steering wheel.
         phase = (stations[inside] - position - straight) / curve
         curvature[inside] = turn * np.sin(np.pi * phase) / generator.uniform(90, 250)
         position += straight + curve

@@ -1,4 +1,4 @@
-"""What stands along the road without being annotated, and the light it stands in."""
+"""Scenery along the road that is not annotated, daylight and shadows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WINDOW = np.array([0.22, 0.27, 0.32])
 
 
 def random_scenery(generator: np.random.Generator, road: Road) -> Primitives:
-    """Line a road with buildings, trees and street lamps.
+    """Draw buildings, trees and street lamps along a road.
 
     Args:
         generator: Source of randomness.

@@ -1,4 +1,4 @@
-"""Where the LiDAR and the six cameras sit on the ego vehicle, after nuScenes' cars.
+"""Positions of the LiDAR and the six cameras on the ego vehicle, as in nuScenes.
 
 Frames: ego has x forward, y left, z up with its origin on the ground below the rear axle; the
 LiDAR has x right, y forward, z up; a camera has x right, y down, z along the optical axis.
@@ -78,7 +78,7 @@ def mounted_cameras(image_width: int, image_height: int) -> list[MountedSensor]:
         image_height: Image height in pixels.
 
     Returns:
-        One sensor a channel, in the order of `CAMERA_CHANNELS`.
+        One sensor per channel, in the order of `CAMERA_CHANNELS`.
     """
     scale_x = image_width / REFERENCE_IMAGE_SIZE[0]
     scale_y = image_height / REFERENCE_IMAGE_SIZE[1]
@@ -102,7 +102,7 @@ def mounted_cameras(image_width: int, image_height: int) -> list[MountedSensor]:
 
 
 def lidar_ray_directions(beams: int, azimuth_steps: int) -> np.ndarray:
-    """Return the unit directions a LiDAR turn samples, in the LiDAR frame.
+    """Return the unit directions of the rays of a LiDAR turn, in the LiDAR frame.
 
     The turn starts behind-left like the real one, at -x, and goes clockwise seen from above.
 

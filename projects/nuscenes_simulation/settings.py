@@ -1,11 +1,11 @@
-"""What can be chosen about a simulated data set, checked as soon as it is chosen."""
+"""Settings of a simulated data set."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 
-from .errors import SimulationError
+from .errors import SettingsError
 from .sensor_rig import LIDAR_MAX_RANGE
 
 MINI_TRAIN_SCENES = (
@@ -35,8 +35,8 @@ class SimulationSettings:
         supersampling: Rays along each side of a pixel; their mean is the pixel.
         lidar_beams: Beams of the LiDAR, spread over nuScenes' elevations.
         lidar_azimuth_steps: LiDAR columns in one turn.
-        lidar_range: How far the LiDAR sees, metres. Objects without a single point do not count in
-            nuScenes' evaluation, so this is also how far the world matters.
+        lidar_range: Range of the LiDAR, metres. Objects without LiDAR points are not evaluated in
+            nuScenes, so that this is also the range of relevant objects.
         sweeps_per_keyframe: LiDAR sweeps without annotations before each key frame.
         visibility: Meteorological optical range of the cameras in fog, metres; infinite without
             fog. The LiDAR sees through it.
@@ -44,7 +44,7 @@ class SimulationSettings:
         version: Name of the table folder.
 
     Raises:
-        SimulationError: If a value is out of range.
+        SettingsError: A value is out of range.
     """
 
     frames_per_scene: int = 40
@@ -60,7 +60,7 @@ class SimulationSettings:
     version: str = 'v1.0-mini'
 
     def __post_init__(self) -> None:
-        """Reject values no recording can have."""
+        """Check all values."""
         limits = {
             'frames_per_scene': (1, 1000),
             'image_width': (16, 4096),
@@ -75,9 +75,9 @@ class SimulationSettings:
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise SimulationError(f'{name} is {value}; choose a value from {low} to {high}')
+                raise SettingsError(f'{name} is {value}; choose a value from {low} to {high}')
         if self.version not in VERSIONS:
-            raise SimulationError(
+            raise SettingsError(
                 f'unknown version {self.version!r}; choose one of {", ".join(VERSIONS)}'
             )
 
@@ -99,18 +99,18 @@ def scenes_of_version(version: str) -> tuple[str, ...]:
 
 
 def resolve_scene_names(requested: list[str], version: str) -> list[str]:
-    """Turn a number of scenes or a list of names into scene names.
+    """Return the scene names for a number of scenes or a list of names.
 
     Args:
         requested: Empty for all ten mini scenes, one number N for N scenes (at least one of them
             a validation scene when N is 2 or more), or scene names.
-        version: nuScenes version whose splits decide which names exist.
+        version: nuScenes version.
 
     Returns:
         Scene names, sorted, so that the order of the arguments does not matter.
 
     Raises:
-        SimulationError: For an unknown or repeated name or an impossible number.
+        SettingsError: A name is unknown or repeated, or the number is out of range.
     """
     known = scenes_of_version(version)
     if not requested:
@@ -118,7 +118,7 @@ def resolve_scene_names(requested: list[str], version: str) -> list[str]:
     if len(requested) == 1 and requested[0].lstrip('-').isdigit():
         count = int(requested[0])
         if not 1 <= count <= len(known):
-            raise SimulationError(
+            raise SettingsError(
                 f'{version} has {len(known)} scenes, so {count} cannot be simulated'
             )
         # Spread over the list, so that the validation scenes at its end are always represented.
@@ -127,7 +127,7 @@ def resolve_scene_names(requested: list[str], version: str) -> list[str]:
     unknown = [name for name in requested if name not in known]
     if unknown:
         hint = ', '.join(known) if len(known) <= 10 else "the devkit's train and val splits"
-        raise SimulationError(f'unknown scene name {unknown[0]!r}; {version} has {hint}')
+        raise SettingsError(f'unknown scene name {unknown[0]!r}; {version} has {hint}')
     if len(set(requested)) != len(requested):
-        raise SimulationError('a scene name is given twice')
+        raise SettingsError('a scene name is given twice')
     return sorted(requested)

@@ -1,4 +1,4 @@
-"""Who is on the road: a random population of annotated objects and how it moves."""
+"""Random annotated objects on the road, and their motion."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ VEHICLE_CLASSES = ('car', 'truck', 'construction_vehicle', 'bus', 'trailer')
 CYCLE_CLASSES = ('motorcycle', 'bicycle')
 _PARKING_OFFSET = 8.6
 _EGO_OFFSET = -LANE_WIDTH / 2
-# What fills the parking strips and the lanes.  Each deck is shuffled and dealt to its end before
-# it is shuffled again, so that no class is left out by chance.
+# Classes on the parking strips and the lanes. Each deck is dealt completely before it is shuffled
+# again, so that no class is missing by chance.
 _PARKING_DECK = (
     'car',
     'construction_vehicle',
@@ -31,7 +31,7 @@ _PARKING_DECK = (
     'pedestrians',
 )
 _LANE_DECK = ('car', 'bicycle', 'bus', 'motorcycle', 'car', 'truck', 'bicycle', 'motorcycle')
-# Large vehicles that drive beside the ego vehicle all the time would hide half of the world.
+# Without large vehicles, which would occlude half of the view all the time.
 _EGO_SIDE_DECK = ('car', 'bicycle', 'motorcycle', 'car', 'bicycle', 'motorcycle')
 _ONCOMING_DECK = ('car', 'bus', 'motorcycle', 'truck with trailer', 'car', 'bicycle', 'truck')
 
@@ -49,11 +49,25 @@ class Motion:
     distances: np.ndarray
 
     def distance(self, time: float) -> float:
-        """Return the metres travelled at a time."""
+        """Return the distance travelled at a time.
+
+        Args:
+            time: Seconds.
+
+        Returns:
+            Metres.
+        """
         return float(np.interp(time, self.times, self.distances))
 
     def speed(self, time: float) -> float:
-        """Return the speed in metres a second, over a tenth of a second around a time."""
+        """Return the mean speed over a tenth of a second around a time.
+
+        Args:
+            time: Seconds.
+
+        Returns:
+            Metres per second.
+        """
         return (self.distance(time + 0.05) - self.distance(time - 0.05)) / 0.1
 
 
@@ -68,10 +82,10 @@ class TrafficObject:
         start: Station on the road at time zero, metres.
         across: Metres to the left of the centreline.
         direction: 1 along the road, -1 against it.
-        motion: How it moves, or None if it never does.
+        motion: Its motion, or None if it never moves.
         yaw_offset: Heading relative to its direction of travel, radians.
         base_height: Height of the ground it stands on, metres.
-        has_rider: Whether somebody rides it (two-wheelers only).
+        has_rider: Whether it has a rider (two-wheelers only).
     """
 
     class_name: str
@@ -86,7 +100,16 @@ class TrafficObject:
     has_rider: bool
 
     def pose(self, road: Road, time: float) -> tuple[np.ndarray, float]:
-        """Return the point of the ground below its centre (world, (3,)) and its heading."""
+        """Return the pose at a time.
+
+        Args:
+            road: The road.
+            time: Seconds.
+
+        Returns:
+            Position of the point on the ground below its centre, world frame, (3,) metres, and
+            heading in radians.
+        """
         travelled = self.motion.distance(time) if self.motion else 0.0
         x, y, heading = road.place(self.start + self.direction * travelled, self.across)
         if self.direction < 0:
@@ -95,7 +118,14 @@ class TrafficObject:
         return np.array([x, y, self.base_height]), yaw
 
     def attribute(self, time: float) -> str:
-        """Return the nuScenes attribute at a time; empty for classes that have none."""
+        """Return the nuScenes attribute at a time.
+
+        Args:
+            time: Seconds.
+
+        Returns:
+            The attribute; '' for classes without attributes.
+        """
         speed = self.motion.speed(time) if self.motion else 0.0
         if self.class_name in VEHICLE_CLASSES:
             if self.motion is None:
@@ -111,7 +141,7 @@ class TrafficObject:
 def random_motion(
     generator: np.random.Generator, cruise_speed: float, duration: float, may_stop: bool
 ) -> Motion:
-    """Draw how fast a lane flows.
+    """Draw the motion of the traffic in a lane.
 
     Args:
         generator: Source of randomness.
@@ -137,7 +167,7 @@ def random_motion(
 
 
 class _Population:
-    """Collects objects while the road is being filled."""
+    """Collect the objects on a road."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self.generator = generator
@@ -352,6 +382,15 @@ def random_traffic(
 
 
 def ego_pose(road: Road, motion: Motion, time: float) -> tuple[np.ndarray, float]:
-    """Return position (world, (3,)) and heading of the ego vehicle's rear axle at a time."""
+    """Return the pose of the ego vehicle's rear axle at a time.
+
+    Args:
+        road: The road.
+        motion: Motion of the ego vehicle.
+        time: Seconds.
+
+    Returns:
+        Position in the world frame, (3,) metres, and heading in radians.
+    """
     x, y, heading = road.place(motion.distance(time), _EGO_OFFSET)
     return np.array([x, y, 0.0]), float((heading + np.pi) % (2 * np.pi) - np.pi)

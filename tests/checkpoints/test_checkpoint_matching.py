@@ -5,10 +5,10 @@ from torch import nn
 from ciba_bev.checkpoints.matching import (
     check_pretrained_weights,
     compare_weights,
+    get_state_dict,
     load_weights,
     require_complete,
     require_half,
-    weights_of,
 )
 from ciba_bev.errors import CibaError
 
@@ -22,13 +22,13 @@ def test_complete_weights_are_loaded():
     comparison = load_weights(target, source.state_dict())
     assert comparison.is_complete
     # Two linear layers of two entries, batch norm's four; its counter of batches does not count.
-    assert comparison.fitting == 8
+    assert comparison.matched == 8
     assert torch.equal(target[2].weight, source[2].weight)
 
 
 def test_keys_are_revised_and_other_things_dropped():
     state = {f'module.{name}': value for name, value in network().state_dict().items()}
-    weights = weights_of({'state_dict': {**state, 'module.note': 'text'}, 'meta': {}})
+    weights = get_state_dict({'state_dict': {**state, 'module.note': 'text'}, 'meta': {}})
     assert compare_weights(network(), weights).is_complete
 
 
@@ -44,7 +44,7 @@ def test_differences_are_named_and_the_rest_is_loaded():
     assert comparison.unexpected == ['extra.weight']
     # Everything but the last layer's bias has the width in its shape.
     assert len(comparison.mismatched) == 7
-    assert comparison.fitting == 0
+    assert comparison.matched == 0
     assert torch.equal(target[2].bias, before)
 
 

@@ -16,10 +16,10 @@ from mmengine.registry import init_default_scope
 
 import ciba_bev  # noqa: F401
 from ciba_bev.checkpoints import conversion
-from ciba_bev.checkpoints.conversion import RECORD_KEY, convert_checkpoint
+from ciba_bev.checkpoints.conversion import METADATA_KEY, convert_checkpoint
 from ciba_bev.checkpoints.files import load_from_file
-from ciba_bev.checkpoints.matching import load_weights, weights_of
-from ciba_bev.checkpoints.published import NUSCENES_CLASSES, architecture_of, convert_weights
+from ciba_bev.checkpoints.matching import get_state_dict, load_weights
+from ciba_bev.checkpoints.published import NUSCENES_CLASSES, convert_weights, guess_architecture
 from ciba_bev.detection.box_coding import decode_boxes
 from ciba_bev.errors import CibaError
 from ciba_bev.registry import MODELS as MODEL_REGISTRY
@@ -289,10 +289,10 @@ def test_converted_weights_load_whole(tmp_path, config):
     source = save(tmp_path / 'published.pth', published, **OLD_META)
     convert_checkpoint(source, str(tmp_path / 'out' / 'converted.pth'), model)
     content = load_from_file(tmp_path / 'out' / 'converted.pth')
-    assert content['meta'][RECORD_KEY]['source'] == 'published.pth'
-    assert content['meta'][RECORD_KEY]['box_convention'] == 'mmdet3d >= 1.0'
+    assert content['meta'][METADATA_KEY]['source'] == 'published.pth'
+    assert content['meta'][METADATA_KEY]['box_convention'] == 'mmdet3d >= 1.0'
     detector = build(small)
-    comparison = load_weights(detector, weights_of(content))
+    comparison = load_weights(detector, get_state_dict(content))
     assert comparison.is_complete, comparison.describe()
     loaded = detector.state_dict()
     # Everything but the levels, the boxes and the pillars' columns went over as it was.
@@ -462,7 +462,7 @@ def test_center_head_loads_into_mmdet3d(tmp_path):
             ),
         )
     )
-    weights = weights_of(load_from_file(tmp_path / 'new.pth'))
+    weights = get_state_dict(load_from_file(tmp_path / 'new.pth'))
     prefix = 'pts_bbox_head.'
     head.load_state_dict({n[len(prefix) :]: w for n, w in weights.items() if n.startswith(prefix)})
 
@@ -482,7 +482,7 @@ def test_sparse_kernels_end_up_where_they_belong(tmp_path):
     source = save(tmp_path / 'old.pth', published, **OLD_META)
     convert_checkpoint(source, str(tmp_path / 'new.pth'), 'object_dgcnn')
     detector = build(small)
-    load_weights(detector, weights_of(load_from_file(tmp_path / 'new.pth')))
+    load_weights(detector, get_state_dict(load_from_file(tmp_path / 'new.pth')))
     kernel = detector.pts_middle_encoder.conv_input[0].weight
     wanted = published['pts_middle_encoder.conv_input.0.weight']
     # spconv 2 puts the output channels first, mmcv keeps them last.
@@ -643,7 +643,7 @@ def test_weights_of_another_family_that_can_be_converted_name_it():
     with pytest.raises(CibaError, match='has 23 blocks, that of a ResNet-50 has 6'):
         convert_weights(fcos3d((3, 4, 23, 3)), 'fcos3d_r50')
     assert len(convert_weights(fcos3d((3, 4, 23, 3)), 'fcos3d_r101').weights) > 500
-    assert architecture_of([]) == 'nothing'
+    assert guess_architecture([]) == 'nothing'
 
 
 def test_the_source_is_left_as_it_is():

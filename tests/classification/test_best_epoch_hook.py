@@ -96,13 +96,13 @@ def test_a_new_training_forgets_the_one_before(runner, tmp_path):
 def test_what_cannot_be_the_best(runner, tmp_path):
     hook = BestBottleneckHook()
     train(runner, hook, [(1.0, NAN), (1.0, NAN)])
-    with pytest.raises(CibaError, match='no epoch is the best of h64'):
+    with pytest.raises(CibaError, match='no epoch is the best for h64'):
         hook.after_train(runner)
     (tmp_path / 'best_so_far.pth').write_bytes(b'')
     with pytest.raises(CibaError, match=r'best_so_far\.pth cannot be read'):
         hook.before_train(runner)
     runner.model = nn.Linear(1, 1)
-    with pytest.raises(CibaError, match='for trainings of bottlenecks'):
+    with pytest.raises(CibaError, match='is for bottleneck training'):
         hook.before_train(runner)
 
 

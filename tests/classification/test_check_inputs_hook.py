@@ -87,8 +87,8 @@ def test_features_of_a_frozen_teacher(tmp_path):
 
 def test_another_number_of_genres(tmp_path):
     message = (
-        r'multimodal_imdb\.hdf5, genres: there are 20 classes, but the network of model tells 23 '
-        r'apart\. Set its number of classes .* to 20'
+        r'multimodal_imdb\.hdf5, genres: there are 20 classes, but the network of model has 23'
+        r'\. Set its number of classes .* to 20'
     )
     with pytest.raises(CibaError, match=message):
         check_inputs(mm_imdb(tmp_path, genres=20), build(classifier()))
@@ -108,7 +108,7 @@ def test_another_number_of_emotions(tmp_path):
         return Classifier(network, ['image'])
 
     check_inputs(data, model())
-    with pytest.raises(CibaError, match=r'train\.csv \(labels\): there are 8 classes, .* 6 apart'):
+    with pytest.raises(CibaError, match=r'train\.csv \(labels\): there are 8 classes, .* has 6\.'):
         check_inputs(data, model(classes=6))
 
 

@@ -140,8 +140,8 @@ def test_unknown_inputs(root):
     [
         (np.zeros((2, 3, 4)), 'of shape'),
         (np.zeros((6, 8)), r'has shape \(6, 8\), others have \(6, 9\)'),
-        (np.zeros((0, 9)), 'it must hold numbers'),
-        (np.array([['a']]), 'it must hold numbers'),
+        (np.zeros((0, 9)), 'it must contain numbers'),
+        (np.array([['a']]), 'it must contain numbers'),
     ],
 )
 def test_unusable_sounds_are_found_at_the_start(root, content, message):
@@ -154,7 +154,7 @@ def test_unusable_sounds_are_found_at_the_start(root, content, message):
 def test_a_sound_with_nan_is_fatal(root):
     write_rows(root, *good_rows())
     np.save(root / 'aud_features' / f'{CLIPS[1]}.npy', np.full((6, 9), np.nan))
-    with pytest.raises(CibaError, match=rf'row 2: .*{CLIPS[1]}\.npy holds NaN'):
+    with pytest.raises(CibaError, match=rf'row 2: .*{CLIPS[1]}\.npy contains NaN'):
         read(root)[1]
 
 
@@ -166,7 +166,7 @@ def test_half_files_are_fatal(root):
     ):
         path.write_bytes(path.read_bytes()[:-100])
     dataset = read(root)
-    with pytest.raises(CibaError, match=r'row 1: .*\.npy is no whole array'):
+    with pytest.raises(CibaError, match=r'row 1: .*\.npy is not a complete array'):
         dataset[0]
-    with pytest.raises(CibaError, match=r'row 2: .*\.png is no whole image'):
+    with pytest.raises(CibaError, match=r'row 2: .*\.png is not a complete image'):
         dataset[1]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from ciba_bev.classification.ravdess.stand_in import write_prepared_stand_in
+from ciba_bev.classification.ravdess.synthetic_data import write_synthetic_data
 from ciba_bev.engine.config_checks import check_earlier_runs
 from ciba_bev.errors import CibaError
 
@@ -117,10 +117,8 @@ def test_bottlenecks(name):
 
 @pytest.mark.slow
 def test_from_the_teacher_to_the_student(tmp_path, monkeypatch):
-    """Teacher, student, bottleneck and CIBA on a stand-in, each from the checkpoints before it."""
-    write_prepared_stand_in(
-        tmp_path / 'data' / 'ravdess', dict(train=16, val=8, test=8), seconds=0.5
-    )
+    """Teacher, student, bottleneck and CIBA on synthetic data, each from earlier checkpoints."""
+    write_synthetic_data(tmp_path / 'data' / 'ravdess', dict(train=16, val=8, test=8), seconds=0.5)
     (tmp_path / 'configs').mkdir()
     (tmp_path / 'configs' / '_base_').symlink_to(PROJECT / 'configs' / '_base_')
     for path in (PROJECT / 'configs').glob('ravdess_*.py'):

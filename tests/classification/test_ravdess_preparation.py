@@ -1,4 +1,4 @@
-"""From clips to the prepared form, with clips of the stand-in."""
+"""From clips to the prepared form, with synthetic clips."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ import pytest
 from PIL import Image
 
 from ciba_bev.classification import RavdessDataset
+from ciba_bev.classification.latent_model import LATENTS
 from ciba_bev.classification.ravdess.audio_features import cepstral_coefficients, mel_filters
 from ciba_bev.classification.ravdess.preparation import (
     CSV_FILES,
     ClipName,
     assign_splits,
     crop_and_resize,
-    cut_or_pad,
+    crop_or_pad,
     find_clips,
     prepare_ravdess,
     read_middle_frame,
     read_sound,
 )
-from ciba_bev.classification.ravdess.stand_in import (
-    LATENTS,
+from ciba_bev.classification.ravdess.synthetic_data import (
     ExpressionModel,
     IndependentExpressionModel,
     draw_face,
     play_chord,
-    write_prepared_stand_in,
-    write_stand_in,
+    write_synthetic_clips,
+    write_synthetic_data,
 )
 from ciba_bev.errors import CibaError
 
@@ -46,7 +46,7 @@ SETTINGS = dict(image_size=(24, 48), frames=44, log=lambda text: None)
 @pytest.fixture(scope='module')
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp('clips')
-    write_stand_in(folder, seed=1, actors=3, frame_size=(32, 64), seconds=0.5)
+    write_synthetic_clips(folder, seed=1, actors=3, frame_size=(32, 64), seconds=0.5)
     return folder
 
 
@@ -208,7 +208,7 @@ def test_only_speech_with_sound_and_picture_is_found(tmp_path):
     assert [name.stem for name in find_clips(tmp_path)] == ['01-01-03-01-01-01-01']
     (tmp_path / 'copy').mkdir()
     (tmp_path / 'copy' / '01-01-03-01-01-01-01.mp4').touch()
-    with pytest.raises(CibaError, match='there twice'):
+    with pytest.raises(CibaError, match='exists twice'):
         find_clips(tmp_path)
     with pytest.raises(CibaError, match='no clips of speech'):
         find_clips(PROJECT / 'configs')
@@ -282,9 +282,9 @@ def test_mel_filters_have_unit_area():
 
 
 @pytest.mark.parametrize('length', [0, 3, 4, 7, 10, 11])
-def test_sounds_are_cut_or_padded_around_their_middle(length):
+def test_sounds_are_cropped_or_padded_around_their_middle(length):
     waveform = np.arange(1, length + 1, dtype=np.float32)
-    found = cut_or_pad(waveform, 7)
+    found = crop_or_pad(waveform, 7)
     assert found.shape == (7,)
     if length <= 7:
         before = (7 - length) // 2
@@ -305,11 +305,13 @@ def test_images_are_cropped_before_they_are_resized():
     assert (found > 100).all()
 
 
-def test_the_stand_in_is_the_same_for_the_same_seed(tmp_path):
+def test_the_synthetic_data_is_the_same_for_the_same_seed(tmp_path):
     contents = []
     for run, seed in enumerate((3, 3, 4)):
         folder = tmp_path / str(run)
-        written = write_stand_in(folder, seed=seed, actors=1, frame_size=(16, 32), seconds=0.3)
+        written = write_synthetic_clips(
+            folder, seed=seed, actors=1, frame_size=(16, 32), seconds=0.3
+        )
         assert len(written) == 8
         contents.append({name: content for name, (_, content) in files(folder).items()})
     assert contents[0] == contents[1]
@@ -353,8 +355,8 @@ def test_the_dial_has_ends():
         ExpressionModel(0, 1.5)
 
 
-def test_the_prepared_stand_in_is_read(tmp_path):
-    mean, deviation = write_prepared_stand_in(
+def test_the_prepared_synthetic_data_is_read(tmp_path):
+    mean, deviation = write_synthetic_data(
         tmp_path, dict(train=10, val=4, test=4), image_size=(8, 16), seconds=0.2
     )
     dataset = RavdessDataset(
@@ -389,10 +391,10 @@ def test_the_tools_say_what_they_did(tmp_path):
     options = ('--prepared', '--samples', '8', '--independent')
     alike = run('make_stand_in.py', 'ravdess', '--out', 'independent', *options)
     assert alike.returncode == 0, alike.stderr
-    stand_in = RavdessDataset(
+    synthetic = RavdessDataset(
         str(tmp_path / 'independent'), CSV_FILES['train'], image_size=(28, 56)
     )
-    assert len(stand_in) == 8
+    assert len(synthetic) == 8
     unfit = run('make_stand_in.py', 'mm_imdb', '--out', 'none', '--independent')
     assert unfit.returncode == 2
     assert '--independent goes with ravdess and --prepared' in unfit.stderr

@@ -117,7 +117,7 @@ def test_unknown_inputs(root):
     [
         (np.zeros((2, 3, 4)), 'of shape'),
         (np.full((6, 9), np.nan), 'NaN'),
-        (np.array([['a']]), 'it must hold numbers'),
+        (np.array([['a']]), 'it must contain numbers'),
     ],
 )
 def test_unusable_sounds_are_fatal(root, content, message):
@@ -134,9 +134,9 @@ def test_half_files_are_fatal(root):
     ):
         path.write_bytes(path.read_bytes()[:60])
     dataset = read(root)
-    with pytest.raises(CibaError, match=r'row 1: .*\.npy is no whole array'):
+    with pytest.raises(CibaError, match=r'row 1: .*\.npy is not a complete array'):
         dataset[0]
-    with pytest.raises(CibaError, match=r'row 2: .*\.jpg is no whole image'):
+    with pytest.raises(CibaError, match=r'row 2: .*\.jpg is not a complete image'):
         dataset[1]
 
 

@@ -95,7 +95,7 @@ def test_batch_statistics_are_learned():
         (dict(modality='audio', depth=20), 'depth is 20'),
         (dict(modality='audio', feature_size=12), 'must be a multiple of 8'),
         (dict(modality='audio', depth=50, feature_size=24), 'must be a multiple of 32'),
-        (dict(modality='audio', feature_size=16, narrowed_size=6), 'cannot be narrowed to 6'),
+        (dict(modality='audio', feature_size=16, narrowed_size=6), 'cannot be averaged to 6'),
     ],
 )
 def test_impossible_networks(arguments, message):

@@ -78,9 +78,12 @@ def test_lists_without_names(tmp_path):
     [
         ({'val': {0: [clip(50)], 2: [clip(51)]}}, 'val, class 2: classes must be .* from 0 to 1'),
         ({'val': {'a': [clip(50)]}}, 'val, class a: classes must be'),
-        ({'val': {1: [clip(50), 'short']}}, "val, class 1, row 2: 'short' is no clip's name"),
+        (
+            {'val': {1: [clip(50), 'short']}},
+            "val, class 1, row 2: 'short' is not the name of a clip",
+        ),
         ({'val': {1: [clip(50), 7]}}, 'val, class 1, row 2: 7 is no'),
-        ({'val': {1: clip(50)}}, 'val, class 1: holds a str'),
+        ({'val': {1: clip(50)}}, 'val, class 1: is a str'),
         ({'val': {1: [clip(3)]}}, 'val, class 1, row 1: .* listed before, in .*train, class 1'),
         ({'val': None}, 'clips by class for each of train, val, test'),
         ({'val': {0: []}}, 'list no clips for val'),
@@ -96,7 +99,7 @@ def test_faulty_lists_name_file_and_place(tmp_path, change, message):
 @pytest.mark.parametrize('classes', [{'a': 0, 'b': 2}, {'a': 0, 'b': 0}, {'a': 1, 'b': 2}])
 def test_numbers_of_classes_have_no_gaps(tmp_path, classes):
     save(tmp_path, lists(), classes)
-    with pytest.raises(CibaError, match=rf'{CLASSES_FILE}: must hold the number of each class'):
+    with pytest.raises(CibaError, match=rf'{CLASSES_FILE}: must map the name of each class'):
         read_classes(tmp_path / CLASSES_FILE)
 
 
@@ -111,7 +114,7 @@ class Malice:
 def test_a_pickle_runs_no_code(tmp_path):
     target = tmp_path / 'made'
     save(tmp_path, {'train': Malice(str(target))})
-    with pytest.raises(CibaError, match=rf'{CLIPS_FILE}: is no whole array'):
+    with pytest.raises(CibaError, match=rf'{CLIPS_FILE}: not a complete array'):
         read_splits(tmp_path)
     assert not target.exists()
     np.load(tmp_path / CLIPS_FILE, allow_pickle=True)
@@ -123,7 +126,7 @@ def test_a_pickle_runs_no_code(tmp_path):
 )
 def test_files_that_are_no_arrays(tmp_path, content):
     (tmp_path / CLIPS_FILE).write_bytes(content)
-    with pytest.raises(CibaError, match=rf'{CLIPS_FILE}: is no whole array'):
+    with pytest.raises(CibaError, match=rf'{CLIPS_FILE}: not a complete array'):
         read_splits(tmp_path)
 
 
@@ -131,10 +134,10 @@ def test_half_an_array(tmp_path):
     save(tmp_path, lists())
     path = tmp_path / CLIPS_FILE
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(CibaError, match='is no whole array'):
+    with pytest.raises(CibaError, match='not a complete array'):
         read_splits(tmp_path)
     np.save(path, np.arange(3))
-    with pytest.raises(CibaError, match='must hold one dictionary'):
+    with pytest.raises(CibaError, match='must contain one dictionary'):
         read_splits(tmp_path)
 
 
@@ -176,7 +179,7 @@ def test_the_table_of_all_classes(tmp_path):
         ('abc-DEF_002,1,zebra', 'row 2 has 3 columns'),
         ('abc-DEF_002,1.5,zebra,train', "row 2: the start is '1.5'"),
         ('abc-DEF_002,1,zebra,val', "row 2: .* the split 'val'"),
-        ('abc,1,zebra,train', 'row 2: .* is no clip'),
+        ('abc,1,zebra,train', 'row 2: .* is not the name of a clip'),
         ('abc-DEF_001,1,zebra,test', 'row 2: .* listed before, in .*row 1'),
     ],
 )

@@ -11,6 +11,7 @@ from ciba_bev.detection.attention import (
     softmax_over_points,
     star_offsets,
 )
+from ciba_bev.errors import ConfigError
 
 
 def test_inverse_sigmoid_inverts_and_stays_finite():
@@ -64,7 +65,7 @@ def test_softmax_over_points_is_softmax(points):
 
 
 def test_dimensions_must_divide():
-    with pytest.raises(ValueError, match='embed_dims 20 is not a multiple of num_heads 8'):
+    with pytest.raises(ConfigError, match='embed_dims 20 is not a multiple of num_heads 8'):
         DeformableAttention(embed_dims=20, num_heads=8)
 
 

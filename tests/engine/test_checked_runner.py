@@ -64,5 +64,5 @@ def test_a_start_from_other_weights_may_be_partial(make_runner, tmp_path):
     assert torch.equal(runner.bare_model.hidden.weight, weights['hidden.weight'])
     torch.save({'other': torch.zeros(1)}, path)
     runner = make_runner('foreign', load_from=str(path))
-    with pytest.raises(CibaError, match='0 entries fit'):
+    with pytest.raises(CibaError, match='0 entries match'):
         runner.load_or_resume()

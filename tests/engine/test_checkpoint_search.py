@@ -65,8 +65,8 @@ def test_a_damaged_one_is_passed_over_with_a_word(folder, capsys):
     (work / 'epoch_2.pth').write_bytes(content[: len(content) // 2])
     assert newest(work) == 'epoch_1.pth'
     printed = capsys.readouterr().out
-    assert 'epoch_3.pth is passed over: it is empty' in printed
-    assert 'epoch_2.pth is passed over: it is cut short' in printed
+    assert 'epoch_3.pth is skipped: it is empty' in printed
+    assert 'epoch_2.pth is skipped: it is truncated' in printed
     (work / 'epoch_1.pth').write_bytes(b'')
     with pytest.raises(CibaError, match='all 3 checkpoints are damaged'):
         newest(work)

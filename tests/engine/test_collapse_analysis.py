@@ -295,7 +295,7 @@ def test_says_what_is_wrong_before_the_data_are_read(
             dict(bottlenecks=tmp_path / 'empty.json'),
             'empty.json: has no spectra.*BottleneckMetric',
         ),
-        ([('a', plain, path)], dict(bottlenecks=tmp_path / 'torn.json'), 'torn.json: is no JSON'),
+        ([('a', plain, path)], dict(bottlenecks=tmp_path / 'torn.json'), 'torn.json: not a JSON'),
     ]
     for models, options, message in cases:
         options = {'tap': toy_pair.STUDENT_TAP, **options}

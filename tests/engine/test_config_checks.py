@@ -131,13 +131,13 @@ DATASET = 'train_dataloader.dataset.dataset'
         (
             'model.pts_bbox_head.num_classes',
             3,
-            r'model\.pts_bbox_head\.num_classes makes 3 classes, but '
-            r'train_dataloader.*\.metainfo\.classes makes 2',
+            r'model\.pts_bbox_head\.num_classes has 3 classes, but '
+            r'train_dataloader.*\.metainfo\.classes has 2',
         ),
         (
             'model.bbox_head',
             {'type': 'CenterHead', 'tasks': [{'num_class': 1, 'class_names': ['car']}]},
-            r'model\.bbox_head\.tasks makes 1 classes',
+            r'model\.bbox_head\.tasks has 1 classes',
         ),
         ('model.num_cams', 2, r'pts_bbox_head\.num_cams is 6, but model\.num_cams is 2'),
         (
@@ -148,7 +148,7 @@ DATASET = 'train_dataloader.dataset.dataset'
         (
             'model.pts_bbox_head.bbox_coder',
             {'type': 'NMSFreeCoder', 'post_center_range': [-40, -61, -10, 61, 61, 10]},
-            r'bbox_coder\.post_center_range is \[-40, .* does not hold',
+            r'bbox_coder\.post_center_range is \[-40, .* does not contain',
         ),
         ('load_from', 'nowhere.pth', r'no checkpoint nowhere\.pth \(wanted by load_from\)'),
         (

@@ -12,9 +12,9 @@ from mmengine.evaluator import BaseMetric
 from ciba_bev.engine import distributed
 from ciba_bev.engine.distributed import (
     finish_distributed,
-    patient_scoring,
     prepare_distributed,
     require_agreement,
+    wait_for_scoring,
 )
 from ciba_bev.errors import CibaError
 
@@ -114,7 +114,7 @@ def test_scoring_may_take_longer_than_the_timeout(patient):
     def score(rank):
         metric = SlowMetric()
         metric.process(None, [10 * rank + 1, 10 * rank + 2])
-        with patient_scoring() if patient else nullcontext():
+        with wait_for_scoring() if patient else nullcontext():
             # Twice: it counts its meetings.
             return [metric.evaluate(4)['sum'] for _ in range(2 if patient else 1)]
 
@@ -122,7 +122,7 @@ def test_scoring_may_take_longer_than_the_timeout(patient):
     if patient:
         assert answers == [[26, 0], [26, 0]]
     else:
-        assert 'imed out' in str(answers[1]), 'mmengine waits by itself: remove patient_scoring'
+        assert 'imed out' in str(answers[1]), 'mmengine waits by itself: remove wait_for_scoring'
 
 
 def test_processes_that_find_different_things_end_together():

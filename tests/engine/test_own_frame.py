@@ -71,10 +71,10 @@ MIRRORED = [[-1.0, 0.0, 0.0, 0.0], *POSE[1:]]
         (dict(camera={}), r'cameras\.front: cam2img and lidar2cam missing'),
         (dict(camera=dict(cam2img=INTRINSIC, lidar2cam=INTRINSIC)), 'lidar2cam is 3 x 3; it must'),
         (dict(camera=dict(cam2img=[1, 2], lidar2cam=POSE)), 'cam2img is 2; it must be 3 x 3'),
-        (dict(camera=dict(cam2img='x', lidar2cam=POSE)), 'cam2img is no matrix of numbers'),
-        (dict(camera=dict(cam2img=INTRINSIC, lidar2cam=MIRRORED)), 'no rotation and translation'),
-        (dict(ego2global=(np.array(POSE) * 2).tolist()), 'ego2global is no rotation'),
-        (dict(lidar2ego=[[float('nan')] * 4] * 4), 'lidar2ego holds NaN'),
+        (dict(camera=dict(cam2img='x', lidar2cam=POSE)), 'cam2img is not a matrix of numbers'),
+        (dict(camera=dict(cam2img=INTRINSIC, lidar2cam=MIRRORED)), 'not a rigid transform'),
+        (dict(ego2global=(np.array(POSE) * 2).tolist()), 'ego2global is not a rigid'),
+        (dict(lidar2ego=[[float('nan')] * 4] * 4), 'lidar2ego contains NaN'),
         (dict(point_features=2), 'point_features is 2'),
         (dict(camerass={}), 'nothing is known of camerass'),
     ],
@@ -161,10 +161,10 @@ def test_points_of_both_forms(tmp_path):
 @pytest.mark.parametrize(
     ('name', 'points', 'message'),
     [
-        ('a.bin', np.zeros((3, 4)), '48 bytes are no whole number of points of 5.*append zeros'),
+        ('a.bin', np.zeros((3, 4)), '48 bytes are not a multiple of 5.*append zeros'),
         ('a.npy', np.zeros((3, 4)), r'shape \(3, 4\).*append zeros'),
         ('a.npy', np.zeros(5), r'shape \(5,\)'),
-        ('a.bin', np.zeros((0, 5)), 'no points in it'),
+        ('a.bin', np.zeros((0, 5)), 'contains no points'),
         ('a.bin', np.full((3, 5), np.inf), '3 of 3 points are not finite'),
     ],
 )

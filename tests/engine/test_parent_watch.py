@@ -9,7 +9,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from ciba_bev.engine import CheckedRunner, parent_watch
-from ciba_bev.engine.parent_watch import LoadingProcessStart
+from ciba_bev.engine.parent_watch import WorkerInit
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='only Linux ends a process with its parent'
@@ -83,7 +83,7 @@ def test_a_loading_process_ends_with_its_training_in_the_middle_of_a_sample():
 
 def test_a_loader_keeps_what_its_processes_have_to_do_first(tmp_path):
     started = []
-    start = LoadingProcessStart(started.append)
+    start = WorkerInit(started.append)
     parent = os.getppid()
     # In a process of its own: it would tie this one to the one that runs the tests.
     if os.fork() == 0:
@@ -92,5 +92,5 @@ def test_a_loader_keeps_what_its_processes_have_to_do_first(tmp_path):
     assert os.wait()[1] == 0
     assert os.getppid() == parent
     loader = DataLoader([1, 2], batch_size=1)
-    assert isinstance(CheckedRunner.build_dataloader(loader).worker_init_fn, LoadingProcessStart)
+    assert isinstance(CheckedRunner.build_dataloader(loader).worker_init_fn, WorkerInit)
     assert CheckedRunner.build_dataloader(loader).worker_init_fn.then is None

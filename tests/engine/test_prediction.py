@@ -291,8 +291,8 @@ def test_functions_of_mmdet3d_give_the_same(simulated_nuscenes, tmp_path, model)
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        ([], 'looks at cameras. Give --images and --calibration'),
-        (['--calibration', 'CALIBRATION'], 'looks at cameras. Give --images and --calibration'),
+        ([], 'needs camera images. Give --images and --calibration'),
+        (['--calibration', 'CALIBRATION'], 'needs camera images. Give --images and --calibration'),
         (['--calibration', 'nowhere.json'], r'nowhere\.json: there is no such calibration'),
         (['--calibration', 'CALIBRATION', '--images', 'nowhere'], 'nowhere: there is no such'),
         (['--calibration', 'INFOS'], r'has 7 frames; say which one with --token'),

@@ -58,7 +58,7 @@ def test_another_schedule_is_refused_with_both(resume, schedulers, changed, expe
     message = str(caught.value)
     for words in expected:
         assert words in message
-    assert 'The checkpoint overrules the config' in message
+    assert 'The checkpoint has priority over the config' in message
     assert 'load_from=' in message.splitlines()[-1]
 
 

@@ -50,7 +50,7 @@ def test_bottlenecks_are_no_student(trained, tmp_path):
     checkpoint = torch.load(f'{trained}/epoch_2.pth', weights_only=False)
     checkpoint['distillation'] = {'kind': 'bottlenecks'}
     torch.save(checkpoint, tmp_path / 'bottlenecks.pth')
-    with pytest.raises(CibaError, match='holds bottlenecks'):
+    with pytest.raises(CibaError, match='contains bottlenecks'):
         export_student(str(tmp_path / 'bottlenecks.pth'), str(tmp_path / 'out.pth'))
     assert not (tmp_path / 'out.pth').exists()
 

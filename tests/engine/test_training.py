@@ -16,7 +16,7 @@ from mmengine.logging import MMLogger
 from ciba_bev.engine import training
 from ciba_bev.engine.training import (
     apply_training_arguments,
-    farewell,
+    interruption_message,
     main,
     parse_args,
     resume_command,
@@ -70,11 +70,11 @@ def test_a_gpu_multiplies_in_tf32_and_is_fed_from_pinned_memory(toy_config, monk
     cfg = Config.fromfile(str(toy_config))
     try:
         monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-        training._suit_gpu(cfg)
+        training._use_gpu_settings(cfg)
         assert 'pin_memory' not in cfg.train_dataloader
         assert torch.get_float32_matmul_precision() == before
         monkeypatch.setattr('torch.cuda.is_available', lambda: True)
-        training._suit_gpu(cfg)
+        training._use_gpu_settings(cfg)
         assert cfg.train_dataloader.pin_memory
         assert torch.get_float32_matmul_precision() == 'high'
     finally:
@@ -191,7 +191,7 @@ def test_an_interrupted_training_says_how_to_go_on(toy_config, monkeypatch, caps
     assert 'work/epoch_2.pth' in message
     assert f'python tools/train.py {" ".join(arguments)} --resume' in message
     cfg = Config({'work_dir': str(toy_config.parent / 'none')})
-    assert 'There is no checkpoint yet' in farewell(cfg, 'command')
+    assert 'There is no checkpoint yet' in interruption_message(cfg, 'command')
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from ciba_bev.engine import work_folder
-from ciba_bev.engine.work_folder import LOCK_FILE, occupied
+from ciba_bev.engine.work_folder import LOCK_FILE, lock_work_dir
 from ciba_bev.errors import CibaError
 
 HOLDER = """
 import multiprocessing, sys
-from ciba_bev.engine.work_folder import occupied
-with occupied(sys.argv[1]):
+from ciba_bev.engine.work_folder import lock_work_dir
+with lock_work_dir(sys.argv[1]):
     child = multiprocessing.get_context('fork').Process(target=sys.stdin.read)
     child.start()
     print(child.pid, flush=True)
@@ -38,7 +38,7 @@ def holder(tmp_path):
 
 
 def test_the_other_training_is_named(tmp_path, holder):
-    with pytest.raises(CibaError) as caught, occupied(tmp_path):
+    with pytest.raises(CibaError) as caught, lock_work_dir(tmp_path):
         pass
     expected = rf'{re.escape(str(tmp_path))} is in use by another training: process {holder.pid} on'
     assert re.match(
@@ -51,14 +51,14 @@ def test_a_training_that_was_killed_holds_nothing(tmp_path, holder):
     """Not even while a process that it started lives on."""
     holder.kill()
     holder.wait()
-    with occupied(tmp_path):
+    with lock_work_dir(tmp_path):
         note = json.loads((tmp_path / LOCK_FILE).read_text())
     assert note['pid'] == os.getpid()
 
 
 def test_only_the_first_process_locks(tmp_path, holder, monkeypatch):
     monkeypatch.setenv('RANK', '1')
-    with occupied(tmp_path):
+    with lock_work_dir(tmp_path):
         pass
 
 
@@ -67,7 +67,7 @@ def test_what_a_killed_training_left_half_written_is_removed(tmp_path):
     others = ['.student.pth.12.partial', 'epoch_2.pth', '.epoch_3.pth']
     for name in left + others:
         (tmp_path / name).touch()
-    with occupied(tmp_path):
+    with lock_work_dir(tmp_path):
         assert sorted(os.listdir(tmp_path)) == sorted([*others, LOCK_FILE])
 
 
@@ -78,19 +78,19 @@ def test_a_file_system_without_locks_is_a_word(tmp_path, monkeypatch, capsys, co
 
     monkeypatch.setattr(work_folder.fcntl, 'lockf', refuse)
     (tmp_path / '.epoch_3.pth.4711.partial').touch()
-    with occupied(tmp_path):
+    with lock_work_dir(tmp_path):
         assert (tmp_path / '.epoch_3.pth.4711.partial').exists(), 'it may be another training'
     assert f'{tmp_path} cannot be locked ({os.strerror(code)})' in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(CibaError, match='file/work: cannot be written'), occupied(
+    with pytest.raises(CibaError, match='file/work: cannot be written'), lock_work_dir(
         tmp_path / 'file' / 'work'
     ):
         pass
     (tmp_path / 'link').symlink_to(tmp_path / 'gone')
-    with pytest.raises(CibaError, match=r'link to .*gone, which does not exist'), occupied(
+    with pytest.raises(CibaError, match=r'link to .*gone, which does not exist'), lock_work_dir(
         tmp_path / 'link'
     ):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import pickle
 
@@ -20,6 +21,7 @@ from ciba_bev.visualization import (
     draw_points_on_image,
     project_points,
 )
+from ciba_bev.visualization.key_frame import draw_detectors
 from ciba_bev.visualization.predictions import draw_predictions
 
 INTRINSIC = np.array([[100.0, 0.0, 80.0], [0.0, 100.0, 45.0], [0.0, 0.0, 1.0]])
@@ -96,6 +98,36 @@ def test_sample_of_a_simulated_data_set(simulated_nuscenes: pathlib.Path, tmp_pa
     none = draw_nuscenes_sample(nusc, token, predictions=[prediction], score_threshold=0.6)
     assert detected.shape == none.shape
     assert (detected != none).any()
+
+
+def test_detectors_side_by_side(simulated_nuscenes: pathlib.Path, tmp_path: pathlib.Path):
+    nusc = NuScenes(version='v1.0-mini', dataroot=str(simulated_nuscenes), verbose=False)
+    sample = nusc.sample[3]
+    found = [
+        {
+            **{key: annotation[key] for key in ('translation', 'size', 'rotation')},
+            'detection_name': 'bus',
+            'detection_score': 0.5,
+        }
+        for annotation in (nusc.get('sample_annotation', token) for token in sample['anns'])
+    ]
+    results = {}
+    for name, boxes in (('all', found), ('nothing', []), ('nothing again', [])):
+        results[name] = tmp_path / f'{name}.json'
+        results[name].write_text(json.dumps({'results': {sample['token']: boxes}}))
+    out_file = tmp_path / 'row.png'
+    draw_detectors(simulated_nuscenes, 'v1.0-mini', out_file, '3', results)
+    picture = cv2.imread(str(out_file))
+    # Four panels of one width; below their titles, equal ones show equal boxes.
+    width = picture.shape[1] // 4
+    truth, first, second, third = (
+        picture[60:, width * index : width * (index + 1)].astype(int) for index in range(4)
+    )
+    assert abs(second - third).mean() < 0.1
+    assert abs(first - second).mean() > 0.5
+    assert abs(truth - second).mean() > 0.5
+    with pytest.raises(CibaError, match='has no detections for sample'):
+        draw_detectors(simulated_nuscenes, 'v1.0-mini', out_file, '4', results)
 
 
 def test_missing_image_is_named(simulated_nuscenes: pathlib.Path, tmp_path: pathlib.Path):

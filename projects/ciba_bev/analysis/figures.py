@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ConfigError
-from ..files import written_whole
+from ..files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -179,7 +179,7 @@ def save_figure(figure: Figure, path_stem: str | os.PathLike[str]) -> tuple[Path
         path = stem.with_name(f'{stem.name}.{kind}')
         # Without its date the same figure gives the same picture.
         metadata = {'Date': None} if kind == 'svg' else None
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             figure.savefig(partial, format=kind, dpi=_PIXELS_PER_INCH, metadata=metadata)
         files.append(path)
     return files[0], files[1]

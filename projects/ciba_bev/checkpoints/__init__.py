@@ -1,1 +1,1 @@
-"""Reading checkpoint files safely, and telling whether their weights belong to a model."""
+"""Read checkpoint files safely, and match their weights with models."""

@@ -1,8 +1,8 @@
-"""Reading checkpoint files without running code from them.
+"""Read checkpoint files without running code from them.
 
-A checkpoint is a pickle, and unpickling can run anything. Every file is therefore read with
-``torch.load(weights_only=True)``, which builds tensors and plain containers only. What mmengine
-adds to its checkpoints, log histories and NumPy numbers, is allowed by name and nothing else is.
+A checkpoint is a pickle, and unpickling can run arbitrary code. Every file is therefore read with
+``torch.load(weights_only=True)``, which builds only tensors and plain containers. Beyond these,
+only the log histories and NumPy numbers of mmengine's checkpoints are allowed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, get_external_models, get_torchvision_models
 from mmengine.utils import digit_version
 
-from ..checkpoints import restricted_pickle
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
+from . import restricted_pickle
 
 MapLocation = Union[str, torch.device, Callable, None]
 
-# What torch met. Around it stands advice to load the file in spite of it.
+# The reason in torch's message, without its advice to load the file in spite of it.
 _TORCH_REASONS = (
     re.compile(r'GLOBAL (?P<name>[\w.]+)'),
     re.compile(r'WeightsUnpickler error:\s*(?P<reason>.*?)\s*(?:Please |Check the doc|$)', re.S),
@@ -41,22 +41,24 @@ _TORCH_ADVICE = re.compile(
 _ZIP_BEGIN = b'PK\x03\x04'
 _CHUNK = 2**22  # bytes
 _NUMPY_SCALAR_TYPES = ('float64', 'float32', 'int64', 'int32', 'bool')
-# From 2.7 on, torch's own restricted loading can be told under which name a global is stored.
+# Since 2.7, torch's restricted loading accepts the name under which a global is stored.
 _TORCH_TAKES_NAMED_GLOBALS = digit_version(torch.__version__) >= digit_version('2.7.0')
 
 
-def history_buffer_method(owner: type, name: str) -> Callable:
-    """Stand-in for ``getattr`` in a pickled log history, which names its statistics that way.
+def restricted_getattr(owner: type, name: str) -> Callable:
+    """Return a statistics method of mmengine's ``HistoryBuffer``.
+
+    This replaces ``getattr``, by which pickled log histories refer to these methods.
 
     Args:
-        owner: The class the attribute is asked of.
+        owner: The class of the attribute.
         name: The attribute.
 
     Returns:
-        One of the statistics methods of mmengine's ``HistoryBuffer``.
+        The method.
 
     Raises:
-        pickle.UnpicklingError: Anything else was asked for.
+        pickle.UnpicklingError: It is another attribute.
     """
     if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
         return getattr(HistoryBuffer, name)
@@ -64,18 +66,22 @@ def history_buffer_method(owner: type, name: str) -> Callable:
 
 
 def allowed_globals() -> dict[str, Any]:
-    """What may be named by a checkpoint beside torch's own allow-list: stored name to object."""
+    """Return the globals that checkpoints may contain in addition to torch's own allow-list.
+
+    Returns:
+        Stored name to object.
+    """
     reconstruct = np.zeros(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     allowed = {
         'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
-        'builtins.getattr': history_buffer_method,
+        'builtins.getattr': restricted_getattr,
         'numpy.ndarray': np.ndarray,
         'numpy.dtype': np.dtype,
         # Milestones of a schedule.
         'collections.Counter': Counter,
     }
-    # NumPy 2 moved these; a file written under either is read under either.
+    # NumPy 2 moved these; files of both versions can be read with both.
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
         allowed[f'{module}._reconstruct'] = reconstruct
         allowed[f'{module}.scalar'] = scalar
@@ -93,10 +99,10 @@ def load_from_file(path: str | os.PathLike, map_location: MapLocation = 'cpu') -
         map_location: Where tensors go, as for ``torch.load``.
 
     Returns:
-        The checkpoint: a state dict, or a dict that holds one under ``state_dict``.
+        The checkpoint: a state dict, or a dict with one under ``state_dict``.
 
     Raises:
-        CibaError: The file is missing, damaged, or holds more than weights and logs.
+        CibaError: The file does not exist, is damaged, or contains more than weights and logs.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -105,9 +111,9 @@ def load_from_file(path: str | os.PathLike, map_location: MapLocation = 'cpu') -
             what = f'a link to {os.readlink(path)}, where there is no'
         raise CibaError(
             f'{path}: {what} checkpoint file.\n'
-            'Check the path; checkpoints of a training run lie in its work directory.'
+            'Check the path; the checkpoints of a training are in its work directory.'
         )
-    damage = damage_of(path)
+    damage = find_damage(path)
     if damage is not None:
         raise _unreadable(path, damage)
     try:
@@ -125,51 +131,53 @@ def load_from_file(path: str | os.PathLike, map_location: MapLocation = 'cpu') -
             f'{path}: refused, or not a checkpoint. Loading it could run code stored in it, and '
             'only weights and training logs are read from checkpoints.\n'
             f'Reason: {_reason(error)}\n'
-            'Ask whoever made it for its weights alone:\n'
+            'Ask its author for the weights alone:\n'
             "torch.save({'state_dict': model.state_dict()}, 'weights.pth')"
         ) from error
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:
-        # Bytes that are no pickle, or no longer one, can end in any exception.
+        # Damaged pickles can raise any exception.
         raise _unreadable(path, _reason(error)) from error
     if not isinstance(checkpoint, dict):
-        raise CibaError(f'{path}: holds a {type(checkpoint).__name__}, not a checkpoint.')
+        raise CibaError(f'{path}: contains a {type(checkpoint).__name__}, not a checkpoint.')
     return checkpoint
 
 
-def damage_of(path: str | os.PathLike) -> str | None:
-    """Return what is wrong with a checkpoint file as a file; None if nothing can be seen.
+def find_damage(path: str | os.PathLike) -> str | None:
+    """Check a checkpoint file for damage.
 
-    torch does not compare the checksums that it writes: a changed byte among the weights is a wrong
-    weight, and nothing else.
+    torch itself does not verify the checksums of the file when it loads one.
 
     Args:
         path: The file.
+
+    Returns:
+        A description of the damage; None if none was found.
     """
     with open(path, 'rb') as file:
         begin = file.read(len(_ZIP_BEGIN))
     if not begin:
         return 'it is empty'
     if begin != _ZIP_BEGIN:
-        # torch's format before 1.6, which has no checksums.
+        # The format of torch < 1.6, which has no checksums.
         return None
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             damaged = [name for name in names if not _is_intact(archive, name)]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        return f'it is cut short or damaged ({error})'
+        return f'it is truncated or damaged ({error})'
     # Checksums can be left out when a file is written (torch.serialization.set_crc32_options).
     if damaged and len(damaged) < len(names):
-        return f'{damaged[0]} within it is damaged'
+        return f'its entry {damaged[0]} is damaged'
     return None
 
 
 def _is_intact(archive: zipfile.ZipFile, name: str) -> bool:
     try:
-        with archive.open(name) as record:
-            while record.read(_CHUNK):
+        with archive.open(name) as entry:
+            while entry.read(_CHUNK):
                 pass
     except (zipfile.BadZipFile, zlib.error):
         return False
@@ -184,7 +192,7 @@ def _unreadable(path: Path, reason: str) -> CibaError:
 
 
 def _reason(error: Exception) -> str:
-    """What an error of torch's loading says was met, without its advice."""
+    """Return the reason in an error of ``torch.load``, without its advice."""
     message = str(error)
     for pattern in _TORCH_REASONS:
         found = pattern.search(message)
@@ -196,17 +204,17 @@ def _reason(error: Exception) -> str:
 
 
 def load_from_url(url: str, map_location: MapLocation = 'cpu') -> dict[str, Any]:
-    """Fetch a checkpoint into torch's hub folder, once per machine, and read it.
+    """Download a checkpoint into torch's hub folder, once per machine, and read it.
 
     Args:
-        url: Its address.
+        url: Its URL.
         map_location: Where tensors go, as for ``torch.load``.
 
     Returns:
         The checkpoint, as from :func:`load_from_file`.
 
     Raises:
-        CibaError: It cannot be fetched or read.
+        CibaError: It cannot be downloaded or read.
     """
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     path = folder / os.path.basename(urlparse(url).path)
@@ -227,29 +235,51 @@ def load_from_url(url: str, map_location: MapLocation = 'cpu') -> dict[str, Any]
 
 
 def load_from_torchvision(name: str, map_location: MapLocation = 'cpu') -> dict[str, Any]:
-    """Read weights that torchvision publishes, by name (``torchvision://resnet50``)."""
+    """Read weights published by torchvision.
+
+    Args:
+        name: Their name, such as ``torchvision://resnet50``.
+        map_location: Where tensors go, as for ``torch.load``.
+
+    Returns:
+        The checkpoint, as from :func:`load_from_file`.
+
+    Raises:
+        CibaError: There are no such weights, or they cannot be downloaded or read.
+    """
     return load_from_url(_published_url(name, get_torchvision_models()), map_location)
 
 
 def load_from_openmmlab(name: str, map_location: MapLocation = 'cpu') -> dict[str, Any]:
-    """Read weights that OpenMMLab publishes, by name (``open-mmlab://resnet50``)."""
+    """Read weights published by OpenMMLab.
+
+    Args:
+        name: Their name, such as ``open-mmlab://resnet50``.
+        map_location: Where tensors go, as for ``torch.load``.
+
+    Returns:
+        The checkpoint, as from :func:`load_from_file`.
+
+    Raises:
+        CibaError: There are no such weights, or they cannot be downloaded or read.
+    """
     return load_from_url(_published_url(name, get_external_models()), map_location)
 
 
 def _published_url(name: str, urls: dict[str, str]) -> str:
     model = name.split('://', 1)[1]
     if model not in urls:
-        raise CibaError(f'{name}: mmengine knows no published weights of this name.')
+        raise ConfigError(f'{name}: mmengine knows no published weights of this name.')
     return urls[model]
 
 
 def read_checkpoints_safely() -> None:
-    """Make every checkpoint that mmengine loads in this process pass through this module.
+    """Register the functions of this module as mmengine's checkpoint loaders.
 
-    Covers files, addresses and the names of published weights, whether they are asked for by
-    ``load_from``, ``--resume`` or a ``Pretrained`` initialisation.
+    They load files, URLs and the names of published weights for ``load_from``, ``--resume`` and
+    ``Pretrained`` initialisation.
     """
-    # mmengine's log names a loader by its function's name, less `load_from_`.
+    # mmengine logs the name of a loader's function without `load_from_`.
     for prefixes, loader in (
         ('', load_from_file),
         (('http://', 'https://'), load_from_url),
@@ -260,13 +290,12 @@ def read_checkpoints_safely() -> None:
 
 
 def allow_training_logs() -> None:
-    """Let torch's own restricted loading read what mmengine writes beside a training's weights.
+    """Let ``torch.load(weights_only=True)`` read the log histories in mmengine's checkpoints.
 
-    From torch 2.6 on ``torch.load`` reads weights only unless told otherwise, and so refuses every
-    checkpoint of a training to functions that call it as they always did, such as mmdet3d's
-    ``init_model``. Log histories are no more able to run code than weights are. What somebody has
-    allowed already stays as it is. torch 2.6 itself cannot be told under which name a thing is
-    stored; there, take the file of tools/export_student.py.
+    Since torch 2.6 this is the default, so that functions such as mmdet3d's ``init_model`` cannot
+    load the checkpoints of a training. Log histories cannot run code. Globals that are allowed
+    already are not changed. torch 2.6 does not accept the name under which a global is stored; use
+    the file of tools/export_student.py there.
     """
     if not _TORCH_TAKES_NAMED_GLOBALS:
         return

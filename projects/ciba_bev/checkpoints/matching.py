@@ -1,4 +1,4 @@
-"""Loading weights into a model, refusing those that were made for another one."""
+"""Load weights into a model, and refuse those of another model."""
 
 from __future__ import annotations
 
@@ -14,40 +14,44 @@ from torch import Tensor, nn
 from ..errors import CibaError
 
 _EXAMPLES = 3
-# torch words every shape mismatch like this, after the model's own renaming of keys.
+# The message of torch for a shape mismatch; names are those after the model renamed its keys.
 _SIZE_MISMATCH = re.compile(r'size mismatch for ([^:\s]+):')
 
 
 @dataclass
 class WeightComparison:
-    """How the weights of a file fit a model, by parameter and buffer name.
+    """Comparison of the weights in a file with a model, by parameter and buffer name.
 
     Attributes:
-        fitting: Number of the model's entries that the file fills.
-        missing: The model's entries that the file does not have.
-        unexpected: The file's entries that the model does not have.
-        mismatched: Entries that both have, with different shapes.
+        matched: Number of the model's entries that the file contains.
+        missing: Entries of the model that are not in the file.
+        unexpected: Entries of the file that are not in the model.
+        mismatched: Entries of both with different shapes.
     """
 
-    fitting: int
+    matched: int
     missing: list[str]
     unexpected: list[str]
     mismatched: list[str]
 
     @property
     def is_complete(self) -> bool:
-        """Whether every entry found its counterpart."""
+        """Whether all entries of the model and of the file match."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     @property
     def covers_half(self) -> bool:
-        """Whether the file fills at least half of the model's entries."""
+        """Whether the file contains at least half of the model's entries."""
         lacking = len(self.missing) + len(self.mismatched)
-        return self.fitting > 0 and self.fitting >= lacking
+        return self.matched > 0 and self.matched >= lacking
 
     def describe(self) -> str:
-        """Counts of what does not fit, with a few names each."""
-        lines = [f'{self.fitting} entries fit']
+        """Describe the comparison for a message.
+
+        Returns:
+            The numbers of entries that match and that do not, with a few names.
+        """
+        lines = [f'{self.matched} entries match']
         for what, names in (
             ('missing in the file', self.missing),
             ('unknown to the model', self.unexpected),
@@ -59,17 +63,17 @@ class WeightComparison:
         return '\n'.join(lines)
 
 
-def weights_of(
+def get_state_dict(
     checkpoint: Mapping[str, Any], revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),)
 ) -> OrderedDict[str, Tensor]:
-    """The state dict in a checkpoint, its keys revised.
+    """Return the state dict in a checkpoint.
 
     Args:
         checkpoint: A state dict, or a dict with one under ``state_dict``.
         revise_keys: Regular expressions and their replacements, applied to every key in turn.
 
     Returns:
-        The state dict, with torch's version metadata if the checkpoint has it.
+        The state dict with its new keys, and torch's version metadata if there is some.
     """
     state_dict = checkpoint.get('state_dict', checkpoint)
     weights = OrderedDict()
@@ -84,14 +88,14 @@ def weights_of(
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WeightComparison:
-    """Copy into a model what fits, and say what did not.
+    """Copy matching weights into a model.
 
     Args:
         model: The model, not wrapped for distributed training.
         weights: Its state dict, or that of another model.
 
     Returns:
-        How the weights fit. Counters of batches seen by normalisation layers do not count.
+        Comparison of the weights with the model, without ``num_batches_tracked``.
     """
     weights = _copy(weights)
     mismatched: list[str] = []
@@ -111,7 +115,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WeightCompa
     ]
     counted = [name for name in model.state_dict() if not name.endswith('num_batches_tracked')]
     return WeightComparison(
-        fitting=len(counted) - len(missing) - len(mismatched),
+        matched=len(counted) - len(missing) - len(mismatched),
         missing=missing,
         unexpected=list(result.unexpected_keys),
         mismatched=mismatched,
@@ -125,15 +129,15 @@ def _copy(weights: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
 
 
 def require_complete(comparison: WeightComparison, filename: str, config: str) -> None:
-    """Refuse weights of another model where exactly this model's are meant.
+    """Check that all weights match.
 
     Args:
-        comparison: How the weights fit.
+        comparison: Comparison of the weights with the model.
         filename: The checkpoint, for the message.
-        config: The config the model was built from, for the message.
+        config: The config of the model, for the message.
 
     Raises:
-        CibaError: Something is missing, left over or of another shape.
+        CibaError: Entries are missing, unexpected or of another shape.
     """
     if not comparison.is_complete:
         raise CibaError(
@@ -145,19 +149,19 @@ def require_complete(comparison: WeightComparison, filename: str, config: str) -
 
 
 def require_half(comparison: WeightComparison, filename: str, purpose: str) -> None:
-    """Refuse weights to start from that fill less than half of what they are loaded into.
+    """Check that initial weights match at least half of a model.
 
     Args:
-        comparison: How the weights fit.
+        comparison: Comparison of the weights with the model.
         filename: The checkpoint, for the message.
-        purpose: What asked for it, such as a config field.
+        purpose: The config field that names it, for the message.
 
     Raises:
-        CibaError: Nothing fits, or less than half.
+        CibaError: Less than half of the model's entries match.
     """
     if not comparison.covers_half:
         raise CibaError(
-            f'{filename}: {purpose} would start from almost nothing of this checkpoint.\n'
+            f'{filename}: {purpose} would take over almost nothing of this checkpoint.\n'
             f'{comparison.describe()}\n'
             'It belongs to another model, or its names need a prefix '
             "(init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.'))."
@@ -171,15 +175,15 @@ def require_half(comparison: WeightComparison, filename: str, purpose: str) -> N
 
 
 def check_pretrained_weights(model: nn.Module) -> None:
-    """Hold the weights that parts of a model ask to start from against these parts.
+    """Compare the pretrained weights of a model's submodules with these submodules.
 
-    mmengine itself passes over names that do not fit. The model is not changed.
+    mmengine itself ignores names that do not match. The model is not changed.
 
     Args:
-        model: A model whose parts may carry ``init_cfg=dict(type='Pretrained', ...)``.
+        model: A model whose submodules may have ``init_cfg=dict(type='Pretrained', ...)``.
 
     Raises:
-        CibaError: Such a file is missing, unreadable, or fills less than half of its part.
+        CibaError: Such a file is missing, unreadable, or matches less than half of its submodule.
     """
     for name, part in model.named_modules():
         init_configs = getattr(part, 'init_cfg', None) or []
@@ -188,27 +192,27 @@ def check_pretrained_weights(model: nn.Module) -> None:
                 continue
             filename = init_config['checkpoint']
             if init_config.get('parts'):
-                # They are loaded by `parts.load_parts`, which accepts nothing but whole parts.
+                # Checked by `parts.load_parts`.
                 continue
-            weights = weights_of(CheckpointLoader.load_checkpoint(filename, 'cpu'))
+            weights = get_state_dict(CheckpointLoader.load_checkpoint(filename, 'cpu'))
             prefix = init_config.get('prefix')
             if prefix:
                 prefix = prefix if prefix.endswith('.') else f'{prefix}.'
-                weights = weights_of(
+                weights = get_state_dict(
                     {key[len(prefix) :]: w for key, w in weights.items() if key.startswith(prefix)}
                 )
             require_half(compare_weights(part, weights), filename, f'model.{name}.init_cfg')
 
 
 def compare_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WeightComparison:
-    """How weights fit a model by name and shape, without loading them.
+    """Compare weights with a model by name and shape, without loading them.
 
     Args:
         model: The model.
         weights: A state dict.
 
     Returns:
-        How they fit.
+        The comparison.
     """
     own = {
         name: tuple(value.shape)
@@ -218,7 +222,7 @@ def compare_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WeightCo
     mismatched = [n for n, shape in own.items() if n in weights and weights[n].shape != shape]
     missing = [name for name in own if name not in weights]
     return WeightComparison(
-        fitting=len(own) - len(missing) - len(mismatched),
+        matched=len(own) - len(missing) - len(mismatched),
         missing=missing,
         unexpected=[
             name for name in weights if name not in own and not name.endswith('num_batches_tracked')

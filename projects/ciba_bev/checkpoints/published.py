@@ -1,14 +1,14 @@
-"""Weights that others published, in the names and the box convention of this project's models.
+"""Convert published weights to the parameter names and box convention of this project's models.
 
-The heads here carry the parameter names of their reference implementations, so little has to be
-renamed. What changes is what the published models have beside the detector (loss weights, auxiliary
-heads, a teacher), and the box convention: before version 1.0 mmdet3d measured a box's width before
-its length and its yaw from another axis, the other way round. With w, l, yaw as they were,
+The heads have the parameter names of their reference implementations, so that little is renamed.
+What the published models contain in addition to the detector (loss weights, auxiliary heads, a
+teacher) is dropped, and the box convention is converted: before version 1.0, mmdet3d had the width
+of a box before its length, and measured yaw clockwise from another axis. With the old w, l, yaw,
 
     length' = l,  width' = w,  yaw' = -yaw - pi / 2,
 
-so that sin yaw' = -cos yaw and cos yaw' = -sin yaw. All of these are rows of a last linear or
-convolutional layer: exchanging rows, and signs, converts the weights exactly.
+so that sin yaw' = -cos yaw and cos yaw' = -sin yaw. These are outputs of a last linear or
+convolutional layer, so that exchanging rows and changing signs converts the weights exactly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
 
 BEVFORMER = 'BEVFormer'
 OBJECT_DGCNN = 'Object-DGCNN'
@@ -29,7 +29,7 @@ CENTERPOINT = 'CenterPoint'
 FCOS3D = 'FCOS3D'
 IMAGE_BACKBONE = 'an image backbone'
 
-# What can be converted, and the architecture each name stands for.
+# Models that can be converted, and their architectures.
 MODELS = {
     'bevformer': BEVFORMER,
     'object_dgcnn': OBJECT_DGCNN,
@@ -55,10 +55,10 @@ NUSCENES_CLASSES = (
     'traffic_cone',
 )
 
-# The cell that the reference BEVFormer turns previous maps about, whatever the size of its grid.
+# The cell about which the reference BEVFormer rotates the previous BEV feature, for any grid.
 REFERENCE_ROTATE_CENTER = (100, 100)
 
-# What a state dict looks like: every pattern begins one of its names. The first that fits counts.
+# Every pattern must match the beginning of a name; the first architecture that matches counts.
 _SIGNATURES = (
     ('BEVFormer v2', (r'fcos3d_bbox_head\.', r'pts_bbox_head\.')),
     (BEVFORMER, (r'pts_bbox_head\.bev_embedding\.', r'pts_bbox_head\.transformer\.can_bus_mlp\.')),
@@ -86,31 +86,31 @@ _SIGNATURES = (
 )
 _IMAGE_MODULES = {'img_backbone', 'backbone', 'img_neck', 'neck'}
 
-# Beside the detector: loss weights kept as a parameter, and the heat maps of BEVDistill's heads.
+# Not part of the detector: loss weights stored as a parameter, heat maps of BEVDistill's heads.
 _HEAD_EXTRAS = re.compile(r'pts_bbox_head\.(code_weights$|shared_conv\.|task_heads\.)')
 _BRANCH = re.compile(r'pts_bbox_head\.(cls|reg)_branches\.(\d+)\.(\d+)\.(weight|bias)$')
 _CENTER_OUTPUT = re.compile(r'.*task_heads\.\d+\.(?:task_head\.)?(dim|rot)\.\d+\.(?:weight|bias)$')
 PILLAR_INPUT_LAYER = 'pts_voxel_encoder.pfn_layers.0.linear.weight'
-# Five numbers a point in nuScenes, its offset from the mean of its pillar, and from the pillar's
-# centre in x and y.
+# The five features of a point in nuScenes, its offset from the mean of its pillar, and its offset
+# from the centre of the pillar in x and y.
 _OLD_PILLAR_INPUTS = 5 + 3 + 2
 # Codes are (cx, cy, w, l, cz, h, sin, cos) and possibly (vx, vy).
 _SMALLEST_CODE = 8
 _EXAMPLES = 3
-# The ResNet of each FCOS3D, and how many blocks its third stage has.
+# The ResNet of each FCOS3D, and the number of blocks of its third stage.
 _RESNETS = {'fcos3d_r50': ('ResNet-50', 6), 'fcos3d_r101': ('ResNet-101', 23)}
 
 
 @dataclass
 class ConvertedWeights:
-    """Weights under this project's names, and what was done to them.
+    """Converted weights and a description of the changes.
 
     Attributes:
-        weights: The state dict.
-        changes: What differs from the source, a phrase each.
-        dropped: Names in the source that no model here has.
-        boxes_converted: Whether output rows went from the old box convention to the new one.
-        notes: What a user of the weights should know, a sentence each.
+        weights: The state dict, with the names of this project's models.
+        changes: Differences from the source, as phrases.
+        dropped: Names in the source that were dropped.
+        boxes_converted: Whether the box convention was converted.
+        notes: Advice for users of the weights, as sentences.
     """
 
     weights: OrderedDict[str, Tensor]
@@ -120,14 +120,14 @@ class ConvertedWeights:
     notes: list[str] = field(default_factory=list)
 
 
-def architecture_of(names: Sequence[str]) -> str:
-    """Which detector a state dict seems to belong to.
+def guess_architecture(names: Sequence[str]) -> str:
+    """Guess the architecture of a state dict from its names.
 
     Args:
-        names: The names in it.
+        names: The names of its entries.
 
     Returns:
-        The detector's name, or the modules that the names begin with.
+        The name of the architecture, or a description of the modules.
     """
     for architecture, patterns in _SIGNATURES:
         if all(any(re.match(pattern, name) for name in names) for pattern in patterns):
@@ -147,27 +147,28 @@ def convert_weights(
     """Convert published weights.
 
     Args:
-        weights: The published state dict; left as it is.
+        weights: The published state dict; not changed.
         model: One of :data:`MODELS`.
-        old_boxes: Whether the boxes are in the convention of mmdet3d before 1.0.
-        classes: The class names in the order of the published classifier's outputs; None for
-            this project's order. Another set of classes than nuScenes' ten is left in its order.
+        old_boxes: Whether the boxes are in the convention of mmdet3d < 1.0.
+        classes: Class names in the order of the published classifier's outputs; None for this
+            project's order. Classes other than the ten of nuScenes keep their order.
 
     Returns:
-        What the project's configs load.
+        The converted weights.
 
     Raises:
-        CibaError: The weights are those of another architecture; the message names both.
+        ConfigError: There is no such model.
+        CibaError: The weights are of another architecture; the message names both.
     """
     if model not in MODELS:
-        raise CibaError(f'unknown model {model!r}; choose from {", ".join(MODELS)}.')
+        raise ConfigError(f'unknown model {model!r}; choose from {", ".join(MODELS)}.')
     converted = ConvertedWeights(_copy(weights))
     _strip_prefix(converted, 'module.')
     if model == 'bevformer':
-        # BEVDistill's distiller keeps the detector it trains beside its teacher.
+        # BEVDistill's distiller contains the detector as its student.
         _strip_prefix(converted, 'student.')
     expected = MODELS[model]
-    found = architecture_of(list(converted.weights))
+    found = guess_architecture(list(converted.weights))
     accepted = (FCOS3D, IMAGE_BACKBONE) if expected == FCOS3D else (expected,)
     if found not in accepted:
         other = [name for name, architecture in MODELS.items() if architecture == found]
@@ -200,7 +201,7 @@ def convert_weights(
 
 def _copy(weights: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
     copied = OrderedDict(weights)
-    # torch's versions of the modules: sparse convolutions tell the layout of their kernels by it.
+    # Versions of torch's modules: sparse convolutions find the layout of their kernels there.
     copied._metadata = OrderedDict(getattr(weights, '_metadata', {}))
     return copied
 
@@ -211,11 +212,11 @@ def _drop(converted: ConvertedWeights, names: Sequence[str]) -> None:
     converted.dropped += names
     if names:
         shown = ', '.join(names[:_EXAMPLES]) + (', ...' if len(names) > _EXAMPLES else '')
-        converted.changes.append(f'{len(names)} left out ({shown})')
+        converted.changes.append(f'{len(names)} dropped ({shown})')
 
 
 def _rename(converted: ConvertedWeights, names: Mapping[str, str]) -> None:
-    """Give entries other names; those not named are dropped."""
+    """Rename entries; drop the others."""
     _drop(converted, [name for name in converted.weights if name not in names])
     metadata = converted.weights._metadata
     renamed = OrderedDict((names[name], value) for name, value in converted.weights.items())
@@ -242,7 +243,7 @@ def _keep_image_backbone(converted: ConvertedWeights, resnet: str, blocks: int) 
     for name in converted.weights:
         found = re.match(r'(?:img_)?backbone\.(.*)', name)
         if found:
-            # Early mmcv put the offsets of a deformable convolution beside it.
+            # In early mmcv, the offsets were not a part of the deformable convolution.
             part = re.sub(r'\.conv2_offset\.', '.conv2.conv_offset.', found.group(1))
             names[name] = f'img_backbone.{part}'
     found_blocks = {name.split('.')[2] for name in names.values() if '.layer3.' in name}
@@ -255,19 +256,19 @@ def _keep_image_backbone(converted: ConvertedWeights, resnet: str, blocks: int) 
     _rename(converted, names)
     if not any('.conv_offset.' in name for name in converted.weights):
         converted.notes.append(
-            'The backbone has no deformable convolutions: it fits students without dcn in '
+            'The backbone has no deformable convolutions: use it for students without dcn in '
             'img_backbone.'
         )
 
 
 def _keep_used_levels(converted: ConvertedWeights) -> None:
-    """Keep the level embeddings of levels that the neck gives: the reference always has four."""
+    """Keep the level embeddings that the neck uses; the reference always has four."""
     name = 'pts_bbox_head.transformer.level_embeds'
     levels = {n.split('.')[2] for n in converted.weights if n.startswith('img_neck.fpn_convs.')}
     embeddings = converted.weights.get(name)
     if embeddings is not None and 0 < len(levels) < len(embeddings):
         converted.weights[name] = embeddings[: len(levels)].clone()
-        converted.changes.append(f'level_embeds cut to the {len(levels)} in use')
+        converted.changes.append(f'level_embeds reduced to the {len(levels)} in use')
 
 
 def _note_rotation(converted: ConvertedWeights) -> None:
@@ -278,9 +279,9 @@ def _note_rotation(converted: ConvertedWeights) -> None:
     center_x, center_y = REFERENCE_ROTATE_CENTER
     if (columns / 2, rows / 2) != (center_x, center_y):
         converted.notes.append(
-            f'The reference turns previous maps about cell {[center_x, center_y]} whatever the '
-            f'grid, here {rows} x {columns}: for its multi-frame results pts_bbox_head needs '
-            f'rotate_center={[center_x, center_y]}, as configs/bevformer_tiny.py has.'
+            f'The reference rotates the previous BEV feature about cell {[center_x, center_y]} for '
+            f'any grid, here {rows} x {columns}: for its multi-frame results pts_bbox_head needs '
+            f'rotate_center={[center_x, center_y]}, as in configs/bevformer_tiny.py.'
         )
 
 
@@ -289,7 +290,7 @@ def _convert_codes(converted: ConvertedWeights) -> None:
         rows = converted.weights[name]
         if len(rows) < _SMALLEST_CODE:
             raise CibaError(
-                f'{name} gives {len(rows)} numbers a box; expected cx, cy, w, l, cz, h, sin yaw, '
+                f'{name} has {len(rows)} outputs; expected cx, cy, w, l, cz, h, sin yaw, '
                 'cos yaw and possibly vx, vy.'
             )
         converted_rows = rows.clone()
@@ -324,17 +325,17 @@ def _add_pillar_height(converted: ConvertedWeights) -> None:
 
 
 def with_pillar_height(weight: Tensor) -> Tensor:
-    """Let the first layer of a pillar encoder take the offset along z, and make nothing of it.
+    """Add an input of weight zero, the offset along z, to the first layer of a pillar encoder.
 
-    Since 1.0 mmdet3d describes a point by its offset from the pillar's centre in x, y and z, before
-    that in x and y. The offset is the last of the inputs, so a column of zeros at the end gives the
-    same features.
+    Since 1.0, mmdet3d describes a point by its offset from the pillar's centre in x, y and z,
+    formerly in x and y. The new offset is the last input, so that a column of zeros at the end
+    gives the same features.
 
     Args:
         weight: Weight of the layer, (outputs, inputs).
 
     Returns:
-        The weight with the column added, or as it is if it has it.
+        The weight with the new column, or unchanged if it has it already.
     """
     if weight.size(1) != _OLD_PILLAR_INPUTS:
         return weight
@@ -353,11 +354,11 @@ def _reorder_classes(converted: ConvertedWeights, classes: Sequence[str]) -> Non
     order = torch.tensor([classes.index(name) for name in NUSCENES_CLASSES])
     for name in _last_of_branches(converted.weights, 'cls'):
         converted.weights[name] = converted.weights[name][order]
-    converted.changes.append('classes brought into the order of the configs')
+    converted.changes.append('classes reordered as in the configs')
 
 
 def _last_of_branches(weights: Mapping[str, Tensor], kind: str) -> list[str]:
-    """Weight and bias of the last layer of every branch of a kind."""
+    """Return the names of weight and bias of the last layer of every branch of a kind."""
     last: dict[str, int] = {}
     found = [match for match in map(_BRANCH.match, weights) if match and match.group(1) == kind]
     for match in found:
@@ -366,14 +367,14 @@ def _last_of_branches(weights: Mapping[str, Tensor], kind: str) -> list[str]:
 
 
 def has_old_boxes(meta: Mapping[str, Any]) -> tuple[bool, str]:
-    """Tell from a checkpoint's notes which box convention its weights were trained with.
+    """Find the box convention of weights from the metadata of their checkpoint.
 
     Args:
         meta: The checkpoint's ``meta``.
 
     Returns:
-        Whether it is that of mmdet3d before 1.0, and how that is known. Published weights that
-        say nothing are taken for old: what this project converts appeared before 1.0.
+        Whether it is that of mmdet3d < 1.0, and the reason. Weights without metadata are assumed to
+        be old, because the models that can be converted were published before 1.0.
     """
     version = meta.get('mmdet3d_version')
     if version:

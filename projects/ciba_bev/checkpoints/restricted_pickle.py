@@ -1,4 +1,4 @@
-"""Unpickling that runs no code: only named, harmless objects are built."""
+"""Unpickle without running code: only an allow-list of objects is built."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, BinaryIO, Mapping
 import numpy as np
 import torch
 
-# Old pickle protocols name modules as Python 2 did.
+# Old pickle protocols use the module names of Python 2.
 _PYTHON_2_NAMES = {'__builtin__': 'builtins'}
 _TENSOR_BUILDERS = ('_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_parameter')
 
 
 def make_pickle_module(allowed: Mapping[str, Any]) -> SimpleNamespace:
-    """What ``torch.load(pickle_module=...)`` takes, building tensors and allowed objects only.
+    """Return a pickle module for ``torch.load`` that builds only tensors and allowed objects.
 
-    It serves torch before 2.7, whose own restricted loading cannot be given an allow-list by name.
+    It is needed for torch < 2.7, whose restricted loading does not accept an allow-list by name.
 
     Args:
-        allowed: Stored name (``module.name``) to the object it stands for, beside the tensor
-            types, ``OrderedDict`` and the text codec that tensors and arrays are stored with.
+        allowed: Stored name (``module.name``) to object, in addition to the tensor types,
+            ``OrderedDict`` and the text codec that tensors and arrays are stored with.
 
     Returns:
         An object with the ``Unpickler`` and ``load`` of the standard library's module.
@@ -57,18 +57,18 @@ def load_plain(stream: BinaryIO) -> Any:
         stream: The pickle file, opened for reading bytes.
 
     Returns:
-        What was pickled.
+        The content.
 
     Raises:
-        pickle.UnpicklingError: The pickle is damaged or names anything else; the message has the
-            name.
-        EOFError: The pickle is cut off.
+        pickle.UnpicklingError: The pickle is damaged or contains other objects; the message has
+            their name.
+        EOFError: The pickle is truncated.
     """
     return _PlainUnpickler(stream).load()
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    # NumPy 2 moved its functions; a file written under either is read under either.
+    # NumPy 2 moved its functions; files of both versions can be read with both.
     _NUMPY = {
         f'{package}.{module}.{name}': reconstruct
         for package in ('numpy.core', 'numpy._core')

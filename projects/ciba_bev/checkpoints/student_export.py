@@ -1,4 +1,4 @@
-"""The body of tools/export_student.py: the file that is deployed after a distillation."""
+"""The body of tools/export_student.py: export the weights of a student for deployment."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ..errors import CibaError, exit_with_message
-from ..files import require_not_read, written_whole
+from ..files import atomic_write, require_not_read
 from ..registry import MODELS
 from .files import load_from_file
-from .matching import compare_weights, require_complete, weights_of
+from .matching import compare_weights, get_state_dict, require_complete
 
-# Of what a training writes, what says where the weights come from.
+# Metadata of a training that describe the origin of the weights.
 _KEPT_META = ('cfg', 'dataset_meta', 'epoch', 'iter', 'seed', 'experiment_name', 'time')
 
 
 def export_student(checkpoint: str, out: str, config: str | None = None) -> dict[str, Any]:
-    """Write a student's weights, and nothing that only training needs.
+    """Write the weights of a student, without the state that only training needs.
 
     Args:
         checkpoint: A checkpoint of a training with or without distillation.
-        out: The file to write; it appears whole or not at all.
-        config: The plain student's config, to check the weights against; None for no check.
+        out: The file to write, atomically.
+        config: Config of the plain student, to compare the weights with; None for no check.
 
     Returns:
-        What was written: ``state_dict``, ``meta`` and, if it was distilled, ``distillation``.
+        The content of the file: ``state_dict``, ``meta`` and, if it was distilled,
+        ``distillation``.
 
     Raises:
-        CibaError: The checkpoint is unreadable, holds no student, or is not one of ``config``; or
-            ``out`` is one of the files that are read, or cannot be written.
+        CibaError: The checkpoint is unreadable, contains no student, or is not one of ``config``;
+            or ``out`` is one of the input files, or cannot be written.
     """
     require_not_read(out, checkpoint, config)
     content = load_from_file(checkpoint)
-    record = content.get('distillation')
-    if record is not None and record.get('kind') == 'bottlenecks':
+    metadata = content.get('distillation')
+    if metadata is not None and metadata.get('kind') == 'bottlenecks':
         raise CibaError(
-            f'{checkpoint} holds bottlenecks (Algorithm 1), no student. Give a checkpoint of a '
+            f'{checkpoint} contains bottlenecks (Algorithm 1), no student. Give a checkpoint of a '
             'distillation run, such as work_dirs/ciba_bevformer_r50_h4/epoch_24.pth.'
         )
-    weights = weights_of(content)
+    weights = get_state_dict(content)
     if not weights:
-        raise CibaError(f'{checkpoint}: holds no weights.')
+        raise CibaError(f'{checkpoint}: contains no weights.')
     if config is not None:
         cfg = Config.fromfile(config)
         init_default_scope(cfg.get('default_scope', 'mmengine'))
@@ -56,9 +57,9 @@ def export_student(checkpoint: str, out: str, config: str | None = None) -> dict
         'meta': {key: meta[key] for key in _KEPT_META if key in meta},
         'state_dict': weights,
     }
-    if record is not None:
-        exported['distillation'] = record
-    with written_whole(out) as partial:
+    if metadata is not None:
+        exported['distillation'] = metadata
+    with atomic_write(out) as partial:
         torch.save(exported, partial)
     return exported
 

@@ -1,6 +1,6 @@
 """The paper's classification experiments: the proof on synthetic data, and three data sets."""
 
-from .batches import ResidentDataset, as_it_is
+from .batches import InMemoryDataset, as_it_is
 from .best_epoch_hook import BestBottleneckHook, BestEpochHook
 from .check_inputs_hook import CheckInputsHook
 from .classifier import Classifier
@@ -23,6 +23,7 @@ __all__ = [
     'CheckInputsHook',
     'Classifier',
     'F1Score',
+    'InMemoryDataset',
     'MMIMDBDataset',
     'MMIMDBFusionNetwork',
     'MMIMDBNetwork',
@@ -30,7 +31,6 @@ __all__ = [
     'RavdessDataset',
     'RavdessFusionNetwork',
     'RavdessImageNetwork',
-    'ResidentDataset',
     'SyntheticDistillation',
     'SyntheticMetric',
     'SyntheticModalities',

@@ -1,4 +1,4 @@
-"""Batches of data sets that are resident in memory: one look-up a batch, not one a sample."""
+"""Data sets that fit into memory: a batch is one indexing operation."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch.utils.data import Dataset
 from ..registry import FUNCTIONS
 
 
-class ResidentDataset(Dataset):
-    """Rows of tensors in memory; the data loader gets whole batches.
+class InMemoryDataset(Dataset):
+    """Tensors in memory that the data loader reads in whole batches.
 
-    With ``collate_fn=dict(type='ciba_bev.as_it_is')`` a batch is one indexing operation.
+    Use it with ``collate_fn=dict(type='ciba_bev.as_it_is')``.
 
     Args:
-        inputs: By modality, (N, ...), the same N.
+        inputs: Name of each modality to its values, (N, ...).
         labels: (N,) int64 class indices, or (N, K) float32 of zeros and ones.
-        names: N names of samples, for messages.
+        names: N sample names, for messages.
     """
 
     def __init__(self, inputs: dict[str, Tensor], labels: Tensor, names: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ class ResidentDataset(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One row, without the batch axis."""
+        """Return one sample, without the batch axis."""
         return {
             'inputs': {name: value[index] for name, value in self.inputs.items()},
             'labels': self.labels[index],
@@ -39,7 +39,7 @@ class ResidentDataset(Dataset):
         }
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """A batch; what torch's data loader asks for where a data set has it."""
+        """Return a batch; torch's data loader prefers this method to ``__getitem__``."""
         chosen = torch.as_tensor(indices)
         return {
             'inputs': {name: value[chosen] for name, value in self.inputs.items()},
@@ -50,5 +50,12 @@ class ResidentDataset(Dataset):
 
 @FUNCTIONS.register_module()
 def as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
-    """The collate function of data that come as batches."""
+    """Return a batch unchanged: the collate function of data sets that return batches.
+
+    Args:
+        batch: The batch.
+
+    Returns:
+        The same object.
+    """
     return batch

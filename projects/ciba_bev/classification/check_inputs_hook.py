@@ -1,4 +1,4 @@
-"""Comparing data sets with networks before the first step."""
+"""Compare the shapes of data sets and networks before the first step."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..distillation.frozen_model import FrozenModel
-from ..errors import CibaError
+from ..errors import ConfigError
 from ..registry import HOOKS
 from .classifier import Classifier
 
 
 @HOOKS.register_module()
 class CheckInputsHook(Hook):
-    """Stops a run before its first step if its data have other sizes than its networks.
+    """Stop a run before its first step if its data do not have the shapes its networks expect.
 
-    Before training all data are loaded and compared, the test data too, which are otherwise met
-    only after the last epoch. Data sets say what they have by ``shapes``, ``classes`` and
-    ``source``, networks what they take by ``input_shapes`` and ``classes``; others are left alone.
+    Before training, the test data are compared as well, so that a mistake there is not found only
+    after the last epoch. Data sets describe themselves with ``shapes``, ``classes`` and
+    ``source``, networks with ``input_shapes`` and ``classes``; others are not checked.
     """
 
     priority = 'VERY_HIGH'
@@ -33,63 +33,70 @@ class CheckInputsHook(Hook):
             runner: The runner.
 
         Raises:
-            CibaError: A size differs; the message names file, both sizes and the remedy.
+            ConfigError: A size differs; the message names the file, both sizes and the remedy.
         """
         for loop in (runner.train_loop, runner.val_loop, runner.test_loop):
             if loop is not None:
                 check_inputs(loop.dataloader.dataset, runner.model)
 
     def before_test(self, runner: Runner) -> None:
-        """Compare the test data; arguments and errors as in :meth:`before_train`."""
+        """Compare the test data.
+
+        Args:
+            runner: The runner.
+
+        Raises:
+            ConfigError: See :meth:`before_train`.
+        """
         check_inputs(runner.test_loop.dataloader.dataset, runner.model)
 
 
 def check_inputs(dataset: Any, model: nn.Module) -> None:
-    """Compare a data set with all classifiers in a model, frozen ones too.
+    """Compare a data set with all classifiers in a model, including frozen ones.
 
     Args:
-        dataset: With ``shapes``, ``classes`` and ``source``, or it is left alone.
-        model: The model, wrapped or not.
+        dataset: The data set; it is not checked if it has no ``shapes``.
+        model: The model, wrapped for distributed training or not.
 
     Raises:
-        CibaError: Inputs have another shape, or there is another number of classes.
+        ConfigError: Inputs have another shape, or there is another number of classes.
     """
     shapes = getattr(dataset, 'shapes', None)
     if shapes is None:
         return
-    for place, classifier, learns in _classifiers(model):
+    for field, classifier, is_trained in _classifiers(model):
         network = classifier.network
         expected_shapes = getattr(network, 'input_shapes', {})
         for name in classifier.input_names:
             if name in shapes and name in expected_shapes:
-                _compare(dataset.source(name), name, shapes[name], expected_shapes[name], place)
+                _compare(dataset.source(name), name, shapes[name], expected_shapes[name], field)
         classes = getattr(network, 'classes', dataset.classes)
-        # A frozen network's labels are not compared with anything.
-        if learns and dataset.classes != classes:
-            raise CibaError(
+        # The logits of a frozen network are not compared with labels.
+        if is_trained and dataset.classes != classes:
+            raise ConfigError(
                 f'{dataset.source("labels")}: there are {dataset.classes} classes, but the network '
-                f'of {place} tells {classes} apart. Set its number of classes (classes, genres) to '
+                f'of {field} has {classes}. Set its number of classes (classes, genres) to '
                 f'{dataset.classes} in the config, or use data with {classes}.'
             )
 
 
 def _compare(
-    source: str, name: str, found: tuple[int, ...], expected: tuple[int | None, ...], place: str
+    source: str, name: str, found: tuple[int, ...], expected: tuple[int | None, ...], field: str
 ) -> None:
     if len(found) == len(expected) and all(
         size is None or size == other for size, other in zip(expected, found)
     ):
         return
     shown = ' x '.join('any' if size is None else str(size) for size in expected)
-    raise CibaError(
+    raise ConfigError(
         f'{source}: a sample has {" x ".join(map(str, found))} numbers, but the {name} network of '
-        f'{place} takes {shown}. Use data of that size, or set the size of the network '
-        f'(in_channels, {name}_channels) in the config and train it anew.'
+        f'{field} takes {shown}. Use data of that size, or set the size of the network '
+        f'(in_channels, {name}_channels) in the config and train it again.'
     )
 
 
 def _classifiers(model: nn.Module) -> Iterator[tuple[str, Classifier, bool]]:
-    """Place in the config, classifier, and whether it is trained."""
+    """Yield the config field of each classifier, the classifier, and whether it is trained."""
     model = model.module if is_model_wrapper(model) else model
     for name, module in model.named_modules():
         if isinstance(module, Classifier):

@@ -1,8 +1,8 @@
-"""A classifier as every data set here trains it: one network, one classification loss.
+"""The classifier of all classification experiments: one network, one classification loss.
 
-A batch is a dict of tensors, not a list of samples: ``inputs``, by the name of the modality
-(B, ...); ``labels``, (B,) class indices or (B, K) zeros and ones; ``names`` of the samples, for
-messages. Small networks would otherwise wait for Python most of the time.
+A batch is a dict of tensors, not a list of samples: ``inputs``, name of each modality to (B, ...);
+``labels``, (B,) class indices or (B, K) zeros and ones; ``names`` of the samples, for messages.
+With small networks, collating samples in Python would take most of the time.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from mmengine.model import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import CibaError
+from ..errors import ConfigError
 from ..registry import MODELS
 
 
 @MODELS.register_module()
 class Classifier(BaseModel):
-    """Trains a network by cross-entropy, or by binary cross-entropy for several labels a sample.
+    """A network trained with cross-entropy, or binary cross-entropy for several labels per sample.
 
     Args:
-        network: Config of a module that turns the inputs, each by its modality's name
-            (``image=(B, ...)``), into logits (B, K).
-        inputs: Names of the modalities the network is given; others in the batch are left alone.
+        network: Config of a module that maps the inputs, passed by the name of their modality
+            (``image=(B, ...)``), to logits (B, K).
+        inputs: Names of the modalities that the network reads; others in the batch are ignored.
         multi_label: Whether a sample may have several labels.
-        data_preprocessor: Config of mmengine's preprocessor; None only moves the batch to the
-            device.
+        data_preprocessor: Config of mmengine's preprocessor; None moves the batch to the device
+            and does nothing else.
         init_cfg: mmengine's initialisation config.
     """
 
@@ -54,9 +54,9 @@ class Classifier(BaseModel):
         """Classify a batch.
 
         Args:
-            inputs: By modality, (B, ...).
+            inputs: Name of each modality to (B, ...).
             labels: (B,) int64, or (B, K) float32 of zeros and ones with ``multi_label``.
-            names: Of the samples; for messages.
+            names: Names of the samples; not used.
             mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
 
         Returns:
@@ -64,11 +64,11 @@ class Classifier(BaseModel):
             batch: ``logits`` (B, K) and the ``labels``; otherwise the logits.
 
         Raises:
-            CibaError: The batch lacks a modality.
+            ConfigError: The batch lacks a modality.
         """
         missing = [name for name in self.input_names if name not in inputs]
         if missing:
-            raise CibaError(
+            raise ConfigError(
                 f'the classifier reads {", ".join(self.input_names)}, but the batch has '
                 f'{", ".join(inputs) or "nothing"}: let the data set load {", ".join(missing)}.'
             )

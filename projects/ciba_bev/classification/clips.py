@@ -1,7 +1,7 @@
-"""Clips with sound and picture: decoding, encoding, and preparing many of them so that it resumes.
+"""Decode, encode and prepare video clips; an interrupted preparation can be resumed.
 
-Decoded and encoded by PyAV, which brings its own ffmpeg. A prepared file gets its final name when
-it is whole, so that a stopped preparation goes on where it stopped.
+PyAV, which includes ffmpeg, decodes and encodes. Prepared files are written atomically, so that a
+preparation continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from ..errors import CibaError
-from ..files import write_file, written_whole
+from ..errors import CibaError, ConfigError
+from ..files import atomic_write, write_file
 
 SETTINGS_FILE = 'preparation.json'
 BROKEN_FILE = 'broken_clips.txt'
-# What a clip that is no whole clip makes PyAV raise: its own errors, and those of values that the
-# libraries below it report but that it does not know (sample formats, layouts, texts).
+# What PyAV raises for a damaged clip: its own errors, and ValueError for values that it does not
+# know (sample formats, layouts, texts).
 DECODING_ERRORS = (av.FFmpegError, CibaError, OSError, ValueError)
 
 Job = TypeVar('Job')
@@ -37,7 +37,7 @@ def read_sound(path: str | Path, rate: int) -> np.ndarray:
 
     Args:
         path: The clip.
-        rate: Samples a second it is brought to.
+        rate: Sampling rate to resample to, in Hz.
 
     Returns:
         (samples,), float32, one channel, full scale at one.
@@ -49,14 +49,14 @@ def read_sound(path: str | Path, rate: int) -> np.ndarray:
     parts = []
     with av.open(str(path)) as clip:
         if not clip.streams.audio:
-            raise CibaError('there is no sound in it')
+            raise CibaError('it has no sound')
         resampler = av.AudioResampler(format='fltp', layout='mono', rate=rate)
         for frame in clip.decode(audio=0):
             parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
         if parts:
             parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
     if not parts:
-        raise CibaError('there is no sound in it')
+        raise CibaError('it has no sound')
     return np.concatenate(parts)
 
 
@@ -67,7 +67,7 @@ def read_middle_frame(path: str | Path) -> Image.Image:
         path: The clip.
 
     Returns:
-        The frame, RGB; the last one where the clip ends before its middle.
+        The frame, RGB; the last one if the clip ends before its middle.
 
     Raises:
         CibaError: The clip has no picture.
@@ -75,9 +75,9 @@ def read_middle_frame(path: str | Path) -> Image.Image:
     """
     with av.open(str(path)) as clip:
         if not clip.streams.video:
-            raise CibaError('there is no picture in it')
+            raise CibaError('it has no picture')
         middle = (clip.duration or 0) // 2
-        # To the key frame before it.
+        # Seeks to the key frame before it.
         clip.seek(middle)
         latest = None
         for frame in clip.decode(video=0):
@@ -85,7 +85,7 @@ def read_middle_frame(path: str | Path) -> Image.Image:
             if frame.time is not None and frame.time * av.time_base >= middle:
                 break
     if latest is None:
-        raise CibaError('there is no picture in it')
+        raise CibaError('it has no picture')
     return latest.to_image()
 
 
@@ -96,22 +96,22 @@ def encode_clip(
     pictures_per_second: int,
     rate: int,
 ) -> None:
-    """Write an mp4 file, the same for the same input; under its final name when it is whole.
+    """Write an mp4 file, atomically; the same input gives the same file.
 
     Args:
         path: The file.
-        pictures: (rows, columns, 3) each, uint8, RGB, one even size.
+        pictures: (rows, columns, 3) each, uint8, RGB, of the same even size.
         sound: (samples,), float32, full scale at one.
-        pictures_per_second: Of the video.
-        rate: Samples a second of the sound.
+        pictures_per_second: Frame rate of the video.
+        rate: Sampling rate of the sound, in Hz.
     """
     pictures = list(pictures)
-    with written_whole(path) as partial, av.open(str(partial), 'w', format='mp4') as container:
+    with atomic_write(path) as partial, av.open(str(partial), 'w', format='mp4') as container:
         video = container.add_stream('mpeg4', rate=pictures_per_second)
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt = 'yuv420p'
         video.bit_rate = 1_000_000
-        # With several threads the encoder's decisions are not always the same.
+        # With several threads the encoder is not deterministic.
         video.codec_context.thread_count = 1
         stream = container.add_stream('aac', rate=rate, layout='mono')
         for picture in pictures:
@@ -129,36 +129,24 @@ def encode_clip(
         container.mux(stream.encode(None))
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name first, and give it its own when it is whole.
-
-    Args:
-        path: The file.
-        content: All of it.
-
-    Raises:
-        CibaError: The file cannot be written.
-    """
-    write_file(path, content)
-
-
 def prepare_all(work: Callable[[Job], str], jobs: Sequence[Job], workers: int) -> list[str]:
-    """Do a piece of work for each clip, with a bar that tells the time left.
+    """Prepare clips in parallel, with a progress bar.
 
     Args:
-        work: Prepares one clip; returns why it could not, or nothing. It is sent to other
-            processes, so it must be a function of a module, or a partial of one.
-        jobs: What it is called with.
-        workers: Processes.
+        work: Prepares one clip and returns the reason if it failed, else an empty string. It is
+            pickled, so it must be a function of a module or a partial of one.
+        jobs: Its arguments, one for each call.
+        workers: Number of processes.
 
     Returns:
-        What it returned, in the order of the jobs; for a clip on which its process died, that.
+        What ``work`` returned, in the order of the jobs. If the process died on a clip, this is
+        the reason.
     """
     return list(track(_results(work, jobs, max(1, workers)), 'Decoding', total=len(jobs)))
 
 
 def _results(work: Callable[[Job], str], jobs: Sequence[Job], workers: int) -> Iterator[str]:
-    """Results in order. A damaged clip may take the process that decodes it down with it."""
+    """Yield results in order. A damaged clip may kill the process that decodes it."""
     waiting = iter(jobs)
     submitted: deque[tuple[Job, Future]] = deque()
     pool = ProcessPoolExecutor(workers)
@@ -190,14 +178,15 @@ def _result_of_one(work: Callable[[Job], str], job: Job) -> str:
 
 
 def require_same_settings(folder: Path, settings: Mapping[str, object]) -> None:
-    """Note the settings of a preparation in its folder, which holds clips of one setting only.
+    """Record the settings of a preparation in its folder, and refuse to mix two settings.
 
     Args:
-        folder: Of the prepared data; made if it is not there.
-        settings: By name, plain values.
+        folder: Folder of the prepared data; created if it does not exist.
+        settings: Name to plain value.
 
     Raises:
-        CibaError: What is there was prepared with others.
+        ConfigError: The clips in the folder were prepared with other settings.
+        CibaError: The recorded settings cannot be read.
     """
     path = folder / SETTINGS_FILE
     if path.is_file():
@@ -205,27 +194,27 @@ def require_same_settings(folder: Path, settings: Mapping[str, object]) -> None:
             earlier = dict(json.loads(path.read_text(encoding='utf-8')))
         except (OSError, ValueError, TypeError) as error:
             raise CibaError(
-                f'{path}: cannot be read ({error}), so nobody knows how the clips here were '
-                'prepared. Prepare into another folder, or remove this one.'
+                f'{path}: cannot be read ({error}), so that the settings of the clips here are '
+                'unknown. Prepare into another folder, or remove this one.'
             ) from error
         changed = [name for name in settings if earlier.get(name) != settings[name]]
         if changed:
             differences = ', '.join(
                 f'{name} {earlier.get(name)} there, {settings[name]} now' for name in changed
             )
-            raise CibaError(
-                f'{folder} holds clips prepared with other settings: {differences}. Prepare into '
-                'another folder, or remove this one.'
+            raise ConfigError(
+                f'{folder} contains clips prepared with other settings: {differences}. Prepare '
+                'into another folder, or remove this one.'
             )
-    write_whole(path, (json.dumps(dict(settings), indent=1) + '\n').encode())
+    write_file(path, json.dumps(dict(settings), indent=1) + '\n')
 
 
 def write_broken(folder: Path, broken: Mapping[str, str]) -> None:
-    """List the clips that are left out.
+    """List the clips that are left out in a file.
 
     Args:
-        folder: Of the prepared data.
-        broken: By the clip's name, why.
+        folder: Folder of the prepared data.
+        broken: Name of each clip to the reason.
     """
     lines = [f'{name}\t{" ".join(reason.split())}\n' for name, reason in sorted(broken.items())]
-    write_whole(folder / BROKEN_FILE, ''.join(lines).encode())
+    write_file(folder / BROKEN_FILE, ''.join(lines))

@@ -1,4 +1,4 @@
-"""Scores of classifiers: accuracy, and the F1 scores of several labels a sample."""
+"""Scores of classifiers: accuracy, and F1 scores for several labels per sample."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..registry import METRICS
 
 
 class LogitMetric(BaseMetric):
-    """Keeps logits and labels of every sample until the end of an evaluation."""
+    """Base class that collects the logits and labels of all samples."""
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Tensor]]) -> None:
-        """Take in what :class:`Classifier` predicted for a batch.
+        """Collect the predictions of :class:`Classifier` for a batch.
 
         Args:
             data_batch: Unused.
@@ -39,7 +39,7 @@ class LogitMetric(BaseMetric):
 
 @METRICS.register_module()
 class Accuracy(LogitMetric):
-    """Share of samples whose largest logit is that of their class, in percent.
+    """Fraction of samples whose largest logit is that of their class, in percent.
 
     The arguments are those of mmengine's ``BaseMetric``.
     """
@@ -47,7 +47,7 @@ class Accuracy(LogitMetric):
     default_prefix = 'accuracy'
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """The accuracy of all samples.
+        """Return the accuracy over all samples.
 
         Args:
             results: Logits (K,) and label of every sample.
@@ -64,8 +64,8 @@ class F1Score(LogitMetric):
     """F1 scores over classes (macro) and over all decisions (micro), in percent.
 
     Args:
-        threshold: Probability from which on a label is assigned.
-        prefix: Put before the metrics' names.
+        threshold: Smallest probability at which a label is assigned.
+        prefix: Prefix of the metrics' names.
     """
 
     default_prefix = 'f1'
@@ -75,7 +75,7 @@ class F1Score(LogitMetric):
         self.threshold = threshold
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """The scores of all samples.
+        """Return the scores over all samples.
 
         Args:
             results: Logits (K,) and labels (K,) of every sample.

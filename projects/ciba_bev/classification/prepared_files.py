@@ -1,8 +1,9 @@
-"""Reading the files of a prepared data set, with errors that name file, place and remedy.
+"""Read and write the files of a prepared data set, with errors that name file, row and remedy.
 
-A damaged file may make the libraries below raise anything; what they raise becomes one sentence.
-Damage that leaves a file readable is found where the format has checksums (PNG) or the values
-cannot be (NaN). JPEG has none: a damaged one may decode to a picture with grey parts.
+Libraries raise all kinds of exceptions for damaged files; here they become one
+:class:`~ciba_bev.errors.CibaError`. Damage that leaves a file readable is found by checksums (PNG)
+and by impossible values (NaN). JPEG has no checksums: a damaged file may decode to a picture with
+grey parts.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import csv
 import io
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Any, BinaryIO, Iterable, Iterator
 
 import numpy as np
 from PIL import Image
 
 from ..errors import CibaError
+from ..files import make_folder, remove_partials, write_file
 
 
 def read_rows(path: Path, maker: str) -> list[tuple[int, list[str]]]:
@@ -27,10 +29,10 @@ def read_rows(path: Path, maker: str) -> list[tuple[int, list[str]]]:
         maker: The tool that writes it, for the message.
 
     Returns:
-        Number of the line, from 1, and stripped cells, of each row that is not empty.
+        Line number, from 1, and stripped cells of each row that is not empty.
 
     Raises:
-        CibaError: There is no such file, or it is no text.
+        CibaError: The file does not exist, or it is not a CSV file.
     """
     if not path.is_file():
         raise CibaError(
@@ -43,99 +45,113 @@ def read_rows(path: Path, maker: str) -> list[tuple[int, list[str]]]:
             return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CibaError(
-            f'{path}: is no readable CSV file ({error}). Make it anew with {maker}.'
-        ) from (error)
+            f'{path}: not a readable CSV file ({error}). Make it again with {maker}.'
+        ) from error
 
 
-def require_file(path: Path, place: str) -> None:
-    """Look whether a file is there and not empty.
+def require_file(path: Path, row: str) -> None:
+    """Check that a file exists and is not empty.
 
     Args:
         path: The file.
-        place: Where it is named.
+        row: The row that names it, for the message.
 
     Raises:
-        CibaError: It is not.
+        CibaError: It does not exist or is empty.
     """
     if not path.is_file():
-        found = 'there is no such file'
+        found = 'the file does not exist'
     elif path.stat().st_size == 0:
-        found = 'it has zero bytes'
+        found = 'the file is empty'
     else:
         return
-    raise CibaError(
-        f'{place} names {path}, and {found}. Prepare the data again, or remove the row.'
-    )
+    raise CibaError(f'{row} names {path}, and {found}. Prepare the data again, or remove the row.')
 
 
-def read_array_shape(path: Path, place: str) -> tuple[int, ...]:
-    """Read the shape of an array from the beginning of its file.
+def read_array_shape(path: Path, row: str) -> tuple[int, ...]:
+    """Read the shape of an array from the header of its file.
 
     Args:
-        path: A file that ``numpy.save`` has written.
-        place: Where it is named, for messages.
+        path: A file written by ``numpy.save``.
+        row: The row that names it, for messages.
 
     Returns:
         The shape.
 
     Raises:
-        CibaError: It is no such file, or the array is no table of numbers.
+        CibaError: It is not such a file, or the array is not a matrix of numbers.
     """
-    with _reading(path, place, 'whole array of numbers'), open(path, 'rb') as file:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = read_header(file)
-    _require_table(shape, dtype, path, place)
+    with _reading(path, row, 'complete array of numbers'), open(path, 'rb') as file:
+        shape, dtype = read_array_header(file)
+    _require_matrix(shape, dtype, path, row)
     return shape
 
 
-def read_array(path: Path, place: str) -> np.ndarray:
-    """Read a table of numbers.
+def read_array_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    """Read the header of an array, up to its content.
 
     Args:
-        path: A file that ``numpy.save`` has written.
-        place: Where it is named, for messages.
+        file: A file written by ``numpy.save``, opened for reading bytes.
 
     Returns:
-        (rows, columns), with the type it is stored in.
+        Shape and dtype.
 
     Raises:
-        CibaError: The file cannot be read, or holds no table of finite numbers.
+        ValueError: It is not such a file.
+        KeyError: Its format is newer than version 2.
     """
-    with _reading(path, place, 'whole array of numbers'), open(path, 'rb') as file:
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[np.lib.format.read_magic(file)]
+    shape, _, dtype = read_header(file)
+    return shape, dtype
+
+
+def read_array(path: Path, row: str) -> np.ndarray:
+    """Read a matrix of numbers.
+
+    Args:
+        path: A file written by ``numpy.save``.
+        row: The row that names it, for messages.
+
+    Returns:
+        (rows, columns), of the stored dtype.
+
+    Raises:
+        CibaError: The file cannot be read, or is not a matrix of finite numbers.
+    """
+    with _reading(path, row, 'complete array of numbers'), open(path, 'rb') as file:
         values = np.lib.format.read_array(file, allow_pickle=False)
-    _require_table(values.shape, values.dtype, path, place)
+    _require_matrix(values.shape, values.dtype, path, row)
     if not np.isfinite(values).all():
-        raise CibaError(f'{place}: {path} holds NaN or infinity. Prepare it again.')
+        raise CibaError(f'{row}: {path} contains NaN or infinity. Prepare it again.')
     return values
 
 
-def read_image_size(path: Path, place: str) -> tuple[int, int]:
-    """Read the size of an image from the beginning of its file.
+def read_image_size(path: Path, row: str) -> tuple[int, int]:
+    """Read the size of an image from the header of its file.
 
     Args:
         path: The image.
-        place: Where it is named, for messages.
+        row: The row that names it, for messages.
 
     Returns:
         Rows and columns.
 
     Raises:
-        CibaError: It is no image.
+        CibaError: It is not an image.
     """
-    with _reading(path, place, 'whole image'), Image.open(path) as file:
+    with _reading(path, row, 'complete image'), Image.open(path) as file:
         return file.height, file.width
 
 
-def read_image(path: Path, place: str) -> Image.Image:
+def read_image(path: Path, row: str) -> Image.Image:
     """Read an image.
 
     Args:
         path: The image.
-        place: Where it is named, for messages.
+        row: The row that names it, for messages.
 
     Returns:
         The image, RGB.
@@ -143,28 +159,72 @@ def read_image(path: Path, place: str) -> Image.Image:
     Raises:
         CibaError: The file cannot be read.
     """
-    with _reading(path, place, 'whole image'):
+    with _reading(path, row, 'complete image'):
         content = path.read_bytes()
-        # Compares checksums, which decoding does not; an image is of no use after that.
+        # Decoding does not compare checksums; after verify() an image cannot be decoded.
         Image.open(io.BytesIO(content)).verify()
         return Image.open(io.BytesIO(content)).convert('RGB')
 
 
 @contextmanager
-def _reading(path: Path, place: str, wanted: str) -> Iterator[None]:
-    """Turn what reading a file raises into a :class:`CibaError`."""
+def _reading(path: Path, row: str, wanted: str) -> Iterator[None]:
+    """Turn every exception into a :class:`CibaError`."""
     try:
         yield
     except Exception as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise CibaError(
-            f'{place}: {path} is no {wanted} ({reason}). Prepare it again, or remove the row.'
+            f'{row}: {path} is not a {wanted} ({reason}). Prepare it again, or remove the row.'
         ) from error
 
 
-def _require_table(shape: tuple[int, ...], dtype: np.dtype, path: Path, place: str) -> None:
+def _require_matrix(shape: tuple[int, ...], dtype: np.dtype, path: Path, row: str) -> None:
     if len(shape) != 2 or not np.issubdtype(dtype, np.number) or 0 in shape:
         raise CibaError(
-            f'{place}: {path} holds {dtype} of shape {shape}; it must hold numbers, a row for each '
-            'coefficient or bin and a column for each frame.'
+            f'{row}: {path} contains {dtype} of shape {shape}; it must contain numbers, a row for '
+            'each coefficient or bin and a column for each frame.'
         )
+
+
+def make_folders(folder: Path, names: Iterable[str]) -> None:
+    """Create the subfolders of a prepared data set, and remove partial files of a killed process.
+
+    Args:
+        folder: Folder of the data set.
+        names: Names of the subfolders.
+    """
+    for name in names:
+        make_folder(folder / name)
+        remove_partials(folder / name)
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """Write an array atomically, with ``numpy.save``.
+
+    Args:
+        path: The file.
+        values: The array.
+
+    Raises:
+        CibaError: The file cannot be written.
+    """
+    content = io.BytesIO()
+    np.save(content, values)
+    write_file(path, content.getvalue())
+
+
+def write_image(path: Path, image: Image.Image, image_format: str, **options: Any) -> None:
+    """Write an image atomically.
+
+    Args:
+        path: The file.
+        image: The image.
+        image_format: Pillow's name of the format, such as ``'PNG'``.
+        **options: Options of the format.
+
+    Raises:
+        CibaError: The file cannot be written.
+    """
+    content = io.BytesIO()
+    image.save(content, image_format, **options)
+    write_file(path, content.getvalue())

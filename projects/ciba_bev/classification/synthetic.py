@@ -1,10 +1,10 @@
-"""The synthetic experiments: two Gaussian modalities, linear networks, all runs as one batch.
+"""The synthetic experiments: two Gaussian modalities, linear networks, all runs in one batch.
 
 Teacher data X' = (G; S') and student data X = (G; S) share the first D_g of their D dimensions
-(Eq. 4). Networks are a linear feature extractor and a linear classifier (Appendix D.1). Every
-repeat, every D_g and both ways of distilling (alone, and with the task loss) are members of one
-batched computation, which no member notices: losses are summed over members, and plain gradient
-descent treats every weight by itself.
+(Eq. 4). Networks are a linear feature extractor and a linear classifier (Appendix D.1). The runs
+for every repeat, every D_g and both ways of distilling (alone, and with the task loss) are the M
+members of one batched computation. They do not influence each other: losses are summed over
+members, and plain gradient descent updates every weight independently.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from ..analysis import FeatureCovariance, limiting_distillation_loss
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
 from ..files import write_file
 from ..registry import DATASETS, METRICS, MODELS
 from ..shell import shell_command
@@ -53,31 +53,32 @@ def make_modalities(
     orthogonal: bool = True,
     draw: int = 0,
 ) -> Modalities:
-    """Draw two modalities that share some dimensions, and the labels that both help to predict.
+    """Draw two modalities that share some dimensions, and labels that depend on all of them.
 
-    After Xue et al. 2022 the class is the side of a random plane on which the shared and both
-    specific parts, all unit Gaussians, lie together; so either modality knows a part of it.
+    As in Xue et al. 2022, the shared and both specific parts are unit Gaussians, and the class is
+    the side of a random hyperplane through all of them. Either modality determines it in part.
 
     Args:
-        general_dims: D_g, dimensions that are shared; the dial of the modality gap.
+        general_dims: D_g, number of shared dimensions; it controls the modality gap.
         dims: D, dimensions of each modality.
-        samples: N.
-        seed: Of the plane and of the data.
-        orthogonal: Gram-Schmidt over the rows, which separates the parts completely (Sec. 3.4);
-            without it (Appendix E.6) rows are only nearly orthogonal. Rows have mean square one.
-        draw: Which draw from the same distribution, such as 0 to train and 1 to test.
+        samples: N, number of samples.
+        seed: Seed of the hyperplane and of the data.
+        orthogonal: Orthogonalise the rows by Gram-Schmidt, which separates the parts completely
+            (Sec. 3.4); otherwise they are only nearly orthogonal (Appendix E.6). Rows have mean
+            square one.
+        draw: Number of the draw from the same distribution, such as 0 to train and 1 to test.
 
     Returns:
         The data, float32.
 
     Raises:
-        CibaError: D_g is not from 0 to D, or there are more rows to separate than samples.
+        ConfigError: D_g is not from 0 to D, or there are more rows to orthogonalise than samples.
     """
     if not 0 <= general_dims <= dims:
-        raise CibaError(f'general_dims is {general_dims}; it must be from 0 to dims = {dims}.')
+        raise ConfigError(f'general_dims is {general_dims}; it must be from 0 to dims = {dims}.')
     rows = 2 * dims - general_dims
     if orthogonal and rows > samples:
-        raise CibaError(
+        raise ConfigError(
             f'{rows} rows cannot be orthogonal over {samples} samples: take at least {rows}.'
         )
     plane_generator = torch.Generator().manual_seed(seed)
@@ -88,28 +89,28 @@ def make_modalities(
         parts = _gram_schmidt(parts)
     labels = (plane @ parts > 0).long()
     teacher = parts[:dims].float()
-    # The shared rows and those that come after the teacher's own.
+    # The shared rows, and those after the teacher's.
     student = torch.cat((parts[:general_dims], parts[dims:])).float()
     return Modalities(teacher, student, labels)
 
 
 def _gram_schmidt(rows: Tensor) -> Tensor:
-    """Orthogonal rows of mean square one that span, one after another, the same spaces."""
+    """Return orthogonal rows of mean square one that successively span the same spaces."""
     basis, coordinates = torch.linalg.qr(rows.T)
-    # QR leaves the signs open; Gram-Schmidt keeps each row on its own side.
+    # The signs of QR are arbitrary; Gram-Schmidt preserves those of the rows.
     signs = torch.where(coordinates.diagonal() < 0, -1.0, 1.0)
     return (basis * signs).T * rows.size(1) ** 0.5
 
 
 @DATASETS.register_module()
 class SyntheticModalities(Dataset):
-    """One item: the data of every member, for every D_g the same number of repeats.
+    """A data set of one item: the data of all members, several repeats for every D_g.
 
     Args:
         general_dims: Values of D_g.
-        repeats: Repeats of each, with seeds of their own.
-        dims: D.
-        samples: N.
+        repeats: Repeats of each, with different seeds.
+        dims: D, dimensions of each modality.
+        samples: N, number of samples.
         orthogonal: See :func:`make_modalities`.
         draw: See :func:`make_modalities`.
     """
@@ -135,17 +136,17 @@ class SyntheticModalities(Dataset):
         return 1
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """The item: ``inputs`` ``teacher`` and ``student`` (M, D, N), ``labels`` (M, N)."""
+        """Return the item: ``inputs`` ``teacher`` and ``student`` (M, D, N), ``labels`` (M, N)."""
         return self._item
 
 
 class LinearNetworks(nn.Module):
-    """Independent networks of two linear layers, one for each member, without a non-linearity.
+    """Independent networks of two linear layers without a non-linearity, one for each member.
 
     Args:
         members: Shape of the batch of networks.
-        dims: D.
-        features: F.
+        dims: D, number of inputs.
+        features: F, number of features.
     """
 
     def __init__(self, members: tuple[int, ...], dims: int, features: int) -> None:
@@ -155,26 +156,37 @@ class LinearNetworks(nn.Module):
         self.bias = nn.Parameter(torch.zeros(*members, 1, 1))
 
     def init_weights(self, seed: int) -> None:
-        """Gaussian weights of variance one over the number of inputs, from a seed."""
+        """Initialise with Gaussian weights of variance one over the number of inputs.
+
+        Args:
+            seed: Seed of the weights.
+        """
         generator = torch.Generator().manual_seed(seed)
         for weight in (self.feature_extractor, self.classifier):
             weight.data.normal_(0, weight.size(-1) ** -0.5, generator=generator)
 
     def forward(self, data: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (..., F, N) and logits (..., N) of data (..., D, N)."""
+        """Compute features and logits.
+
+        Args:
+            data: (..., D, N).
+
+        Returns:
+            Features (..., F, N) and logits (..., N).
+        """
         features = self.feature_extractor @ data
         return features, (self.classifier @ features + self.bias).squeeze(-2)
 
 
 @MODELS.register_module()
 class SyntheticTeachers(BaseModel):
-    """The teachers of all members, trained by the task alone.
+    """The teachers of all members, trained with the task loss only.
 
     Args:
-        members: Values of D_g times repeats.
-        dims: D.
-        features: F.
-        seed: Of the initial weights.
+        members: M, the number of values of D_g times repeats.
+        dims: D, dimensions of the teacher's data.
+        features: F, number of features.
+        seed: Seed of the initial weights.
     """
 
     def __init__(
@@ -191,7 +203,7 @@ class SyntheticTeachers(BaseModel):
     def forward(
         self, inputs: dict[str, Tensor], labels: Tensor, mode: str = 'loss'
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Task loss, or each member's accuracy.
+        """Compute the task loss, or the accuracy of each member.
 
         Args:
             inputs: ``teacher``, (M, D, N).
@@ -212,21 +224,22 @@ class SyntheticDistillation(BaseModel):
     """Students that learn the features of their members' teachers (Sec. 3.5, E.5 and E.6).
 
     Each member has two students: one with the distillation loss alone, whose classifier is trained
-    on features it does not influence, and one with distillation and task loss.
+    on detached features, and one with distillation and task loss.
 
     Args:
-        teacher_checkpoint: Of :class:`SyntheticTeachers` on the same data.
-        teacher_config: The config that makes it.
-        general_dims: Values of D_g, as the data have them.
-        repeats: Repeats of each.
-        dims: D.
-        features: F.
-        loss: ``'mse'`` (Eq. 1, divided by N) or ``'cross_entropy'`` between softmaxed features.
-        loss_weight: Of the distillation loss.
-        seed: Of the initial weights.
+        teacher_checkpoint: Checkpoint of :class:`SyntheticTeachers` on the same data.
+        teacher_config: The config that trains it.
+        general_dims: Values of D_g, as in the data set.
+        repeats: Repeats of each, as in the data set.
+        dims: D, dimensions of each modality.
+        features: F, number of features.
+        loss: ``'mse'`` (Eq. 1, divided by N) or ``'cross_entropy'`` between the softmax of the
+            features.
+        loss_weight: Weight of the distillation loss.
+        seed: Seed of the initial weights.
 
     Raises:
-        CibaError: The loss is neither.
+        ConfigError: The loss is neither of the two.
     """
 
     def __init__(
@@ -243,7 +256,7 @@ class SyntheticDistillation(BaseModel):
     ) -> None:
         super().__init__()
         if loss not in ('mse', 'cross_entropy'):
-            raise CibaError(f"loss is {loss!r}; it must be 'mse' or 'cross_entropy'.")
+            raise ConfigError(f"loss is {loss!r}; it must be 'mse' or 'cross_entropy'.")
         self.teacher_checkpoint = teacher_checkpoint
         self.teacher_config = teacher_config
         self.general_dims = tuple(general_dims)
@@ -256,15 +269,15 @@ class SyntheticDistillation(BaseModel):
         self.networks = LinearNetworks((len(TASKS), members), dims, features)
 
     def init_weights(self) -> None:
-        """Draw the students' initial weights from the seed and read the teachers'.
+        """Draw the students' initial weights from the seed and load the teachers'.
 
         Raises:
-            CibaError: The teachers' checkpoint is missing or has other sizes.
+            CibaError: The teachers' checkpoint does not exist or is of other sizes.
         """
         self.networks.init_weights(self.seed)
         if not Path(self.teacher_checkpoint).is_file():
             raise CibaError(
-                f'there is no {self.teacher_checkpoint}. Make it with\n'
+                f'there is no {self.teacher_checkpoint}. Train it with\n'
                 f'{shell_command("python", "tools/train.py", self.teacher_config)}'
             )
         weights = CheckpointLoader.load_checkpoint(self.teacher_checkpoint, 'cpu')['state_dict']
@@ -281,7 +294,7 @@ class SyntheticDistillation(BaseModel):
     def forward(
         self, inputs: dict[str, Tensor], labels: Tensor, mode: str = 'loss'
     ) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """Losses, or everything that the figures show.
+        """Compute the losses, or everything that the figures show.
 
         Args:
             inputs: ``teacher`` and ``student``, (M, D, N).
@@ -289,15 +302,15 @@ class SyntheticDistillation(BaseModel):
             mode: ``'loss'`` or ``'predict'``.
 
         Returns:
-            ``loss_distillation`` and ``loss_task``, and of the distillation of Eq. 1 the
-            parts ``general_<D_g>`` and ``specific_<D_g>`` of the students that learn nothing else,
-            means over repeats; or a list with one dict, see :class:`SyntheticMetric`.
+            ``loss_distillation``, ``loss_task``, and the parts ``general_<D_g>`` and
+            ``specific_<D_g>`` of Eq. 1, averaged over repeats, for the students that learn from
+            distillation alone; or a list with one dict, see :class:`SyntheticMetric`.
         """
         if mode != 'loss':
             return [self._measure(inputs, labels)]
         targets, _ = self.teachers(inputs['teacher'])
         features, _ = self.networks(inputs['student'])
-        # The first student's features belong to the distillation alone.
+        # The task loss does not reach the features of the first student.
         to_classify = torch.stack((features[0].detach(), features[1]))
         logits = (self.networks.classifier @ to_classify + self.networks.bias).squeeze(-2)
         return {
@@ -308,18 +321,18 @@ class SyntheticDistillation(BaseModel):
         }
 
     def _distillation_losses(self, features: Tensor, targets: Tensor) -> Tensor:
-        """One loss for each student, (2, M), mean over samples."""
+        """Return the loss of each student, (2, M), averaged over samples."""
         if self.loss == 'mse':
             return 0.5 * (features - targets).square().sum(-2).mean(-1)
         return -(targets.softmax(-2) * features.log_softmax(-2)).sum(-2).mean(-1)
 
     @torch.no_grad()
     def _parts(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Eq. 1 of the general and of the specific rows, by D_g."""
+        """Return Eq. 1 for the general and for the specific rows, by D_g."""
         parts = {}
         teachers, students = self.teachers.feature_extractor, self.networks.feature_extractor[0]
         if self.loss == 'cross_entropy':
-            # A softmax does not see what all features have in common.
+            # A softmax is invariant to what all features have in common.
             teachers, students = (
                 weight - weight.mean(-2, keepdim=True) for weight in (teachers, students)
             )
@@ -362,16 +375,16 @@ class SyntheticDistillation(BaseModel):
 
 @METRICS.register_module()
 class SyntheticMetric(BaseMetric):
-    """Writes what the figures of the synthetic experiments show, and reports its means.
+    """Write the data of the figures of the synthetic experiments, and report mean accuracies.
 
-    The file holds, M being members ordered by D_g and then by repeat: ``general_dims``,
+    The file contains, for M members ordered by D_g and then by repeat: ``general_dims``,
     ``repeats``, ``weight_singular_values`` (2, M, F) and ``feature_singular_values`` (2, M, F),
     for distillation alone and with the task; ``accuracy`` (2, M) and ``teacher_accuracy`` (M), in
     percent; ``distillation_loss`` (M) of Eq. 1 and its ``limiting_loss`` (M) of Eq. 6.
 
     Args:
-        out_file: The JSON file; None for none.
-        prefix: Put before the metrics' names.
+        out_file: The JSON file; None to write no file.
+        prefix: Prefix of the metrics' names.
     """
 
     default_prefix = 'synthetic'
@@ -381,11 +394,11 @@ class SyntheticMetric(BaseMetric):
         self.out_file = out_file
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Take in what the model measured.
+        """Collect the measurements of the model.
 
         Args:
             data_batch: Unused.
-            data_samples: One dict.
+            data_samples: A list with one dict.
         """
         (measured,) = data_samples
         self.results.append(
@@ -396,13 +409,13 @@ class SyntheticMetric(BaseMetric):
         )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Mean accuracies.
+        """Write the file and return mean accuracies.
 
         Args:
-            results: One dict.
+            results: A list with one dict.
 
         Returns:
-            ``accuracy`` and, where measured, ``teacher_accuracy``, in percent.
+            ``accuracy`` and, if measured, ``teacher_accuracy``, in percent.
         """
         (measured,) = results
         if self.out_file is not None and is_main_process():
@@ -415,7 +428,7 @@ class SyntheticMetric(BaseMetric):
 
 
 def _task_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of each network, mean over samples."""
+    """Return the binary cross-entropy of each network, averaged over samples."""
     targets = labels.to(logits).expand_as(logits)
     return F.binary_cross_entropy_with_logits(logits, targets, reduction='none').mean(-1)
 

@@ -1,4 +1,4 @@
-"""The two detectors that meet in bird's-eye view, and their nuScenes data."""
+"""The LiDAR teacher Object-DGCNN, the camera student BEVFormer, and nuScenes data."""
 
 from ..detection import (
     bevformer,

@@ -1,4 +1,4 @@
-"""The transformer parts that both detectors are made of."""
+"""Transformer modules of both detectors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..ops import deformable_attention
 from ..ops.deformable_attention import SpatialShapes
 from ..ops.pyramid import level_sizes
@@ -17,13 +18,28 @@ _SHORT_ROW = 16
 
 
 def inverse_sigmoid(probability: Tensor, eps: float = 1e-5) -> Tensor:
-    """Logit of a probability, finite at 0 and 1."""
+    """Return the logit of a probability, finite at 0 and 1.
+
+    Args:
+        probability: Any shape; clamped to [0, 1].
+        eps: Smallest value of p and 1 - p.
+
+    Returns:
+        The logit, of the same shape.
+    """
     probability = probability.clamp(0, 1)
     return torch.log(probability.clamp(min=eps) / (1 - probability).clamp(min=eps))
 
 
 def softmax_over_points(logits: Tensor) -> Tensor:
-    """Softmax over the last axis, which is short: the samples of a head."""
+    """Compute softmax over the sampling points of a head.
+
+    Args:
+        logits: Any shape; the last axis is that of the points.
+
+    Returns:
+        The weights, of the same shape.
+    """
     if logits.device.type == 'cpu' and logits.size(-1) <= _SHORT_ROW:
         # PyTorch vectorizes over the other axes only where the last one is not the one summed.
         return logits.movedim(-1, 0).softmax(0).movedim(0, -1)
@@ -31,7 +47,11 @@ def softmax_over_points(logits: Tensor) -> Tensor:
 
 
 def star_offsets(num_heads: int, num_points: int) -> Tensor:
-    """First sampling offsets: every head looks in its own direction, each point one step further.
+    """Return the initial sampling offsets: one direction per head, one step per point.
+
+    Args:
+        num_heads: Attention heads.
+        num_points: Sampling points per head.
 
     Returns:
         (num_heads, num_points, 2) in cells.
@@ -43,7 +63,11 @@ def star_offsets(num_heads: int, num_points: int) -> Tensor:
 
 
 def initialize_transformer(transformer: nn.Module) -> None:
-    """Xavier-initialise all matrices, then let the attention modules set their own start."""
+    """Initialise all matrices with Xavier's method, then the sampling of the attention modules.
+
+    Args:
+        transformer: The module; changed in place.
+    """
     for parameter in transformer.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
@@ -56,7 +80,16 @@ def initialize_transformer(transformer: nn.Module) -> None:
 
 
 def feed_forward(embed_dims: int, feedforward_channels: int, dropout: float) -> FFN:
-    """Two linear layers with a ReLU between and the input added, as in every layer here."""
+    """Build the feed-forward part of a layer: two linear layers, ReLU and a residual connection.
+
+    Args:
+        embed_dims: Channels of input and output.
+        feedforward_channels: Hidden channels.
+        dropout: Dropout probability.
+
+    Returns:
+        mmcv's module.
+    """
     return FFN(
         embed_dims=embed_dims,
         feedforward_channels=feedforward_channels,
@@ -67,17 +100,17 @@ def feed_forward(embed_dims: int, feedforward_channels: int, dropout: float) -> 
 
 
 class SamplingAttention(nn.Module):
-    """What all deformable attentions share: where to sample, with which weight, from which value.
+    """Base class of deformable attention: sampling offsets, attention weights, value projection.
 
     Args:
         embed_dims: Channels of query, value and output.
-        query_dims: Channels that offsets and weights are predicted from.
+        query_dims: Channels of the input of offsets and weights.
         num_heads: Attention heads.
-        num_maps: Feature maps (levels, times frames in temporal attention) each head samples.
-        num_points: Samples per head and map.
+        num_maps: Features that each head samples (levels, times frames in temporal attention).
+        num_points: Samples per head and feature.
 
     Raises:
-        ValueError: ``embed_dims`` is not a multiple of ``num_heads``.
+        ConfigError: ``embed_dims`` is not a multiple of ``num_heads``.
     """
 
     def __init__(
@@ -85,7 +118,7 @@ class SamplingAttention(nn.Module):
     ) -> None:
         super().__init__()
         if embed_dims % num_heads:
-            raise ValueError(f'embed_dims {embed_dims} is not a multiple of num_heads {num_heads}')
+            raise ConfigError(f'embed_dims {embed_dims} is not a multiple of num_heads {num_heads}')
         self.num_heads = num_heads
         self.num_maps = num_maps
         self.num_points = num_points
@@ -95,7 +128,7 @@ class SamplingAttention(nn.Module):
         self.value_proj = nn.Linear(embed_dims, embed_dims)
 
     def reset_sampling(self) -> None:
-        """Start from a star of offsets and equal weights, whatever the query."""
+        """Initialise the offsets as a star and the weights as equal, independent of the query."""
         offsets = star_offsets(self.num_heads, self.num_points)[:, None]
         offsets = offsets.expand(-1, self.num_maps, -1, -1)
         nn.init.zeros_(self.sampling_offsets.weight)
@@ -106,7 +139,14 @@ class SamplingAttention(nn.Module):
             self.sampling_offsets.bias.copy_(offsets.reshape(-1))
 
     def project_value(self, value: Tensor) -> Tensor:
-        """(B, S, embed_dims) to (B, S, heads, channels)."""
+        """Project the value and split it into heads.
+
+        Args:
+            value: (B, S, embed_dims).
+
+        Returns:
+            (B, S, heads, channels).
+        """
         return self.value_proj(value).unflatten(-1, (self.num_heads, -1))
 
     def predict_locations(self, query: Tensor, anchors: Tensor, sizes: Tensor) -> Tensor:
@@ -116,7 +156,7 @@ class SamplingAttention(nn.Module):
             query: (B, Q, query_dims).
             anchors: What the offsets are added to, (B, Q, maps, points, 2) as (x, y) in [0, 1];
                 maps and points may be 1.
-            sizes: (maps, 2) or (1, 2), width and height of each map in cells.
+            sizes: (maps, 2) or (1, 2), width and height of each sampled feature in cells.
 
         Returns:
             (B, Q, heads, maps, points, 2) as (x, y) in [0, 1], float32.
@@ -131,14 +171,14 @@ class SamplingAttention(nn.Module):
 
 
 class DeformableAttention(SamplingAttention):
-    """Deformable attention with the input added to its output.
+    """Deformable attention with a residual connection (Deformable DETR, Sec. 4.1).
 
     Args:
         embed_dims: Channels.
         num_heads: Attention heads.
         num_levels: Levels of the value pyramid.
         num_points: Samples per head and level.
-        dropout: On the output, before the input is added.
+        dropout: Dropout of the output, before the residual connection.
     """
 
     def __init__(
@@ -161,7 +201,7 @@ class DeformableAttention(SamplingAttention):
         reference_points: Tensor,
         spatial_shapes: SpatialShapes,
     ) -> Tensor:
-        """Let each query sample around its reference point.
+        """Sample the value around the reference point of each query.
 
         Args:
             query: (B, Q, C).
@@ -190,12 +230,12 @@ class DeformableAttention(SamplingAttention):
 
 
 class MultiheadSelfAttention(nn.Module):
-    """Self-attention between queries, with the input added to its output.
+    """Self-attention between queries, with a residual connection.
 
     Args:
         embed_dims: Channels.
         num_heads: Attention heads.
-        dropout: On the attention weights and the output.
+        dropout: Dropout of the attention weights and of the output.
     """
 
     def __init__(self, embed_dims: int = 256, num_heads: int = 8, dropout: float = 0.1) -> None:
@@ -204,7 +244,15 @@ class MultiheadSelfAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, query_pos: Tensor) -> Tensor:
-        """Mix queries (B, Q, C), compared with their positions added; returns (B, Q, C)."""
+        """Attend between queries.
+
+        Args:
+            query: (B, Q, C).
+            query_pos: Positional part of the query, added for keys and queries, (B, Q, C).
+
+        Returns:
+            (B, Q, C).
+        """
         positioned = query + query_pos
         output = self.attn(positioned, positioned, query, need_weights=False)[0]
         return query + self.dropout(output)

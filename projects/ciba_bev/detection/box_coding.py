@@ -1,4 +1,4 @@
-"""Between metric boxes and the ten numbers a detection head regresses.
+"""Encode and decode boxes as the ten numbers that a detection head regresses.
 
 The code of a box is (cx, cy, log length, log width, cz, log height, sin yaw, cos yaw, vx, vy) in
 the LiDAR frame, metres and metres a second, with (cx, cy, cz) the box's gravity centre.
@@ -18,7 +18,7 @@ CODE_SIZE = 10
 
 
 def encode_boxes(boxes: Tensor) -> Tensor:
-    """Turn boxes into regression codes.
+    """Encode boxes as regression codes.
 
     Args:
         boxes: (N, 9) as (cx, cy, cz, length, width, height, yaw, vx, vy), gravity centre.
@@ -44,7 +44,7 @@ def encode_boxes(boxes: Tensor) -> Tensor:
 
 
 def decode_boxes(codes: Tensor) -> Tensor:
-    """Turn regression codes back into boxes; the inverse of :func:`encode_boxes`.
+    """Decode regression codes; the inverse of :func:`encode_boxes`.
 
     Args:
         codes: (..., 10).
@@ -69,23 +69,26 @@ def decode_boxes(codes: Tensor) -> Tensor:
 
 
 def gravity_center_boxes(boxes: BaseInstance3DBoxes) -> Tensor:
-    """mmdet3d's LiDAR boxes as one (N, 9) tensor around their gravity centre.
+    """Convert mmdet3d's boxes to boxes with the gravity centre.
 
     Args:
-        boxes: LiDAR boxes with velocity, whose own tensor holds the bottom centre.
+        boxes: LiDAR boxes with velocity, whose tensor has the bottom centre.
+
+    Returns:
+        (N, 9) as (cx, cy, cz, length, width, height, yaw, vx, vy), metres, LiDAR frame.
     """
     return torch.cat((boxes.gravity_center, boxes.tensor[:, 3:]), dim=-1)
 
 
 @TASK_UTILS.register_module()
 class TopScoreBoxCoder:
-    """Keep the best-scored (query, class) pairs; set prediction needs no non-maximum suppression.
+    """Keep the (query, class) pairs with the best scores, without non-maximum suppression.
 
     Args:
-        post_center_range: Boxes whose centre lies outside are dropped,
-            (x_min, y_min, z_min, x_max, y_max, z_max) in metres.
-        max_num: How many pairs to keep.
-        score_threshold: Drop pairs scored below; None keeps all.
+        post_center_range: Range of the box centres that are kept,
+            (x_min, y_min, z_min, x_max, y_max, z_max) in metres, LiDAR frame.
+        max_num: Maximum number of pairs.
+        score_threshold: Minimum score; None for no minimum.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class TopScoreBoxCoder:
             bbox_codes: (queries, 10).
 
         Returns:
-            Boxes (N, 9) around the gravity centre, scores (N,), labels (N,) int64; best first.
+            Boxes (N, 9) with the gravity centre, scores (N,), labels (N,) int64; best first.
         """
         scores, order = cls_scores.sigmoid().flatten().topk(min(self.max_num, cls_scores.numel()))
         num_classes = cls_scores.size(-1)

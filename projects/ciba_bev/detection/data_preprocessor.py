@@ -127,7 +127,7 @@ class DetectionDataPreprocessor(Det3DDataPreprocessor):
 
 
 def _pieces(images: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Views and rows of images (N, 3, H, W) that are taken at a time: all of them on a GPU."""
+    """Yield the views and rows of images (N, 3, H, W) that are processed at a time."""
     count, _, height, width = images.shape
     if not images.is_cpu:
         yield slice(count), slice(height)

@@ -1,4 +1,4 @@
-"""The decoder that turns object queries into boxes by reading a BEV map."""
+"""The decoder that reads object queries from a BEV feature."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..ops.deformable_attention import SpatialShapes
 from .attention import DeformableAttention, feed_forward, inverse_sigmoid
 from .gradients import without_gradient
 
-# Where cx, cy and cz stand in a regression code (see box_coding).
+# Indices of cx, cy and cz in a regression code (see box_coding).
 CENTER_CODES = (0, 1, 4)
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention between queries, deformable attention into the BEV map, feed-forward.
+    """Self-attention between queries, deformable attention into the BEV feature, feed-forward.
 
     Args:
-        self_attention: Any module called as ``self_attention(query, query_pos)``.
+        self_attention: A module that is called as ``self_attention(query, query_pos)``.
         embed_dims: Channels.
         num_heads: Heads of the deformable attention.
         num_levels: Levels of the BEV pyramid.
         num_points: Samples per head and level.
         feedforward_channels: Hidden channels of the feed-forward part.
-        dropout: Used throughout.
+        dropout: Dropout of all parts.
     """
 
     def __init__(
@@ -54,18 +54,29 @@ class DecoderLayer(nn.Module):
         reference_points: Tensor,
         spatial_shapes: SpatialShapes,
     ) -> Tensor:
-        """Update the queries (B, Q, C) from the BEV pyramid ``value`` (B, S, C)."""
+        """Update the queries from a BEV pyramid.
+
+        Args:
+            query: (B, Q, C).
+            query_pos: Positional part of the query, (B, Q, C).
+            value: BEV pyramid, (B, S, C).
+            reference_points: (B, Q, 2) as (x, y) in [0, 1] of the grid.
+            spatial_shapes: Height and width of each level of the pyramid.
+
+        Returns:
+            (B, Q, C).
+        """
         query = self.norms[0](self.attentions[0](query, query_pos))
         query = self.attentions[1](query, value, query_pos, reference_points, spatial_shapes)
         return self.norms[2](self.ffns[0](self.norms[1](query)))
 
 
 class RefiningDecoder(nn.Module):
-    """A stack of decoder layers, each moving the reference points by its own box prediction.
+    """Decoder layers, each of which refines the reference points (Deformable DETR, Sec. 4.2).
 
     Args:
-        make_layer: Makes one layer; called ``num_layers`` times.
-        num_layers: How many.
+        make_layer: Builds a layer; called ``num_layers`` times.
+        num_layers: Number of layers.
     """
 
     def __init__(self, make_layer: Callable[[], DecoderLayer], num_layers: int = 6) -> None:
@@ -101,8 +112,8 @@ class RefiningDecoder(nn.Module):
             references.append(reference_points)
             query = layer(query, query_pos, value, reference_points[..., :2], spatial_shapes)
             states.append(query)
-            # Box refinement: the next layer looks where this one believes the box is. The
-            # gradient of a box stays within its own layer.
+            # Box refinement: the next layer samples around the box predicted by this one. The
+            # gradient of a box stays within its layer.
             with without_gradient():
                 step = reg_branch(query)[..., codes].float()
                 reference_points = (step + inverse_sigmoid(reference_points)).sigmoid()

@@ -1,4 +1,4 @@
-"""Where the objects are on a BEV grid, as a weight for distillation ("MSE w/ GT", Table 2)."""
+"""Weights of a BEV grid for distilling objects ("MSE w/ GT", Table 2)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from ..registry import TASK_UTILS
 
 @TASK_UTILS.register_module()
 class GaussianForeground:
-    """A Gaussian bump at the centre of every annotated box, the largest where they overlap.
+    """A Gaussian at the centre of every annotated box; their maximum where they overlap.
 
     Args:
-        point_cloud_range: What the grid covers, (x_min, y_min, z_min, x_max, y_max, z_max) in
-            metres, LiDAR frame.
-        min_overlap: A bump is so wide that a box moved by its radius still overlaps this much.
-        min_radius: Smallest radius in cells.
+        point_cloud_range: Range of the grid, (x_min, y_min, z_min, x_max, y_max, z_max) in metres,
+            LiDAR frame.
+        min_overlap: IoU that determines the radius of a Gaussian: a box shifted by the radius has
+            at least this overlap with the original one.
+        min_radius: Minimum radius in cells.
     """
 
     def __init__(
@@ -37,8 +38,8 @@ class GaussianForeground:
         """Draw the weights of a batch.
 
         Args:
-            data_samples: With ``gt_instances_3d.bboxes_3d``, LiDAR frame, metres.
-            grid: Rows (y) and columns (x).
+            data_samples: Data samples with ``gt_instances_3d.bboxes_3d``, metres, LiDAR frame.
+            grid: Number of rows (y) and columns (x).
 
         Returns:
             (B, 1, rows, columns), float32, from 0 to 1.
@@ -53,7 +54,7 @@ class GaussianForeground:
         origin = boxes.tensor.new_tensor([x_min, y_min])
         weight = boxes.tensor.new_zeros(rows, columns)
         centres = ((boxes.gravity_center[:, :2] - origin) / cells).floor().int()
-        # Length and width against the cell's sides: which is along which changes the radius little.
+        # Length and width in cells, ignoring the yaw, which hardly changes the radius.
         sizes = boxes.dims[:, :2] / cells
         for centre, (length, width) in zip(centres, sizes):
             if not (0 <= centre[0] < columns and 0 <= centre[1] < rows):

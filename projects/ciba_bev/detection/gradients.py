@@ -1,4 +1,4 @@
-"""Passes without a gradient through modules that also learn."""
+"""Run modules without a gradient, under autocast."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import torch
 
 @contextlib.contextmanager
 def without_gradient() -> Iterator[None]:
-    """Like ``torch.no_grad()``, for modules that run again with a gradient in the same pass.
+    """Disable gradients for modules that run again with a gradient in the same forward pass.
 
-    Under autocast, torch keeps each weight's copy in lower precision until the end. torch 2.1
-    keeps those made without a gradient, too, and a weight that is used a second time would silently
-    get none. So the copies are dropped at the end of this block.
+    Under autocast, torch caches the lower-precision copy of each weight. torch 2.1 also caches
+    copies made without a gradient, so that a weight that is used again would silently get no
+    gradient. The cache is therefore cleared at the end of the context.
+
+    Yields:
+        None.
     """
     try:
         with torch.no_grad():

@@ -11,7 +11,7 @@ from ..registry import TASK_UTILS
 
 @TASK_UTILS.register_module()
 class HungarianMatcher3D:
-    """Match each ground-truth box to one query at the least total cost.
+    """Match each ground-truth box to one query with the minimum total cost.
 
     The cost of a pair is the focal classification cost plus the L1 distance of the box codes
     without velocity.
@@ -19,8 +19,8 @@ class HungarianMatcher3D:
     Args:
         classification_weight: Weight of the focal cost.
         box_weight: Weight of the L1 cost.
-        alpha: Focal balance between positive and negative.
-        gamma: Focal exponent.
+        alpha: Weight of the positive term of the focal cost.
+        gamma: Exponent of the focal cost.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class HungarianMatcher3D:
             Matched query indices and their ground-truth indices, both (min(queries, N),) int64.
         """
         cost = self.classification_weight * self._focal_cost(cls_scores.float(), gt_labels)
-        # Velocity (the last two numbers) cannot be seen in one frame, so it does not decide.
+        # Without velocity (the last two numbers), which is not visible in a single frame.
         cost = cost + self.box_weight * torch.cdist(
             bbox_codes[:, :8].float(), gt_codes[:, :8].float(), p=1
         )
-        # A prediction that has overflown must lose every comparison, not stop the run.
+        # Predictions that overflow get a high cost, instead of an error.
         cost = torch.nan_to_num(cost, nan=1e5, posinf=1e5, neginf=-1e5)
         query, target = linear_sum_assignment(cost.cpu().numpy())
         return (

@@ -1,4 +1,4 @@
-"""What Object-DGCNN's and BEVFormer's heads share: branches, matching, losses, prediction."""
+"""Base class of the heads of Object-DGCNN and BEVFormer: branches, matching, losses, prediction."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ DEFAULT_CODE_WEIGHTS = (1.0,) * 8 + (0.2, 0.2)
 
 
 class SetPredictionHead(BaseModule):
-    """Boxes from decoder states, one classification and one box branch per decoder layer.
+    """Predict boxes from decoder states, with a classification and a box branch per decoder layer.
 
-    Subclasses make ``forward`` return ``all_cls_scores`` and ``all_bbox_preds`` by
+    ``forward`` of a subclass returns ``all_cls_scores`` and ``all_bbox_preds`` of
     :meth:`predict_codes`.
 
     Args:
-        num_classes: Object classes.
+        num_classes: Number of object classes.
         embed_dims: Channels of the decoder states.
-        num_query: Object queries.
-        num_decoder_layers: Decoder layers, each supervised.
+        num_query: Number of object queries.
+        num_decoder_layers: Number of decoder layers, all of which are supervised.
         num_branch_layers: Hidden layers of each branch.
         point_cloud_range: (x_min, y_min, z_min, x_max, y_max, z_max), metres, LiDAR frame.
         code_weights: Weights of the ten regressed numbers in the box loss.
-        bbox_coder: Config of the coder that turns the last layer's output into boxes.
+        bbox_coder: Config of the coder that decodes the output of the last layer.
         matcher: Config of the matcher between queries and ground truth.
         loss_cls: Config of the classification loss, on logits.
         loss_bbox: Config of the box loss, on codes.
         sync_cls_avg_factor: Normalise the classification loss by the mean number of boxes over
-            all processes, so that the result does not depend on how samples were dealt out.
+            all processes, so that it does not depend on the distribution of the samples.
         init_cfg: mmengine's initialisation config.
     """
 
@@ -94,7 +94,7 @@ class SetPredictionHead(BaseModule):
                 nn.ReLU(inplace=True),
             ]
         last = nn.Linear(self.embed_dims, self.num_classes)
-        # Few queries hold an object: start from that belief, or the first steps only unlearn it.
+        # Few queries match an object: start from low scores, for stable first steps.
         nn.init.constant_(last.bias, bias_init_with_prob(0.01))
         return nn.Sequential(*layers, last)
 
@@ -105,11 +105,11 @@ class SetPredictionHead(BaseModule):
         return nn.Sequential(*layers, nn.Linear(self.embed_dims, CODE_SIZE))
 
     def predict_codes(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
-        """Apply the branches to the decoder's output.
+        """Apply the branches to the output of the decoder.
 
         Args:
             states: (layers, B, Q, C).
-            references: (layers, B, Q, 2 or 3) in [0, 1], as each layer started from.
+            references: Reference points of each layer, (layers, B, Q, 2 or 3) in [0, 1].
 
         Returns:
             ``all_cls_scores`` (layers, B, Q, classes) logits, and ``all_bbox_preds``
@@ -132,11 +132,15 @@ class SetPredictionHead(BaseModule):
     def loss_by_outputs(
         self, outputs: dict[str, Tensor], data_samples: list[Det3DDataSample]
     ) -> dict[str, Tensor]:
-        """Losses of every decoder layer; the last is ``loss_cls``, earlier ones ``dN.loss_cls``.
+        """Compute the losses of every decoder layer.
 
         Args:
-            outputs: What :meth:`predict_codes` returned.
-            data_samples: Ground truth in ``gt_instances_3d``.
+            outputs: Result of :meth:`predict_codes`.
+            data_samples: Data samples with ground truth in ``gt_instances_3d``.
+
+        Returns:
+            ``loss_cls`` and ``loss_bbox`` of the last layer, ``dN.loss_cls`` and ``dN.loss_bbox``
+            of layer N.
         """
         targets = []
         for sample in data_samples:
@@ -157,7 +161,7 @@ class SetPredictionHead(BaseModule):
     def _loss_of_layer(
         self, cls_scores: Tensor, bbox_codes: Tensor, targets: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        # The class after the last one means "no object" to mmdet's focal loss.
+        # In mmdet's focal loss, num_classes is the label of the background.
         labels = cls_scores.new_full(cls_scores.shape[:2], self.num_classes, dtype=torch.long)
         matched_codes, matched_targets = [], []
         for index, (gt_labels, gt_codes) in enumerate(targets):
@@ -172,7 +176,7 @@ class SetPredictionHead(BaseModule):
         num_boxes = reduce_mean(cls_scores.new_tensor([float(len(wanted))])).clamp(min=1)
         num_cls = num_boxes if self.sync_cls_avg_factor else max(len(wanted), 1)
         loss_cls = self.loss_cls(cls_scores.flatten(0, 1), labels.flatten(), avg_factor=num_cls)
-        # A track's first and last velocity can be unknown (NaN); the rest of its box still counts.
+        # Unknown velocities, at the ends of a track, are NaN and do not count.
         known = wanted.isfinite()
         loss_bbox = self.loss_bbox(
             predicted,
@@ -185,14 +189,14 @@ class SetPredictionHead(BaseModule):
     def predict_by_outputs(
         self, outputs: dict[str, Tensor], data_samples: list[Det3DDataSample]
     ) -> list[InstanceData]:
-        """Boxes of the last decoder layer in mmdet3d's form.
+        """Decode the boxes of the last decoder layer.
 
         Args:
-            outputs: What :meth:`predict_codes` returned.
-            data_samples: Their ``box_type_3d`` says which box class to make.
+            outputs: Result of :meth:`predict_codes`.
+            data_samples: Data samples with ``box_type_3d``, the class of the boxes.
 
         Returns:
-            Per sample ``bboxes_3d`` (with velocity), ``scores_3d`` and ``labels_3d``.
+            ``bboxes_3d`` (with velocity), ``scores_3d`` and ``labels_3d`` of each sample.
         """
         results = []
         for scores, codes, sample in zip(

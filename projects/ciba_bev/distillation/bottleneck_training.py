@@ -21,7 +21,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..errors import CibaError, ConfigError
-from ..finiteness import look_now
+from ..finiteness import check_now
 from ..registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from ..shell import training_command
 from .bottlenecks import Bottleneck
@@ -207,7 +207,7 @@ class BottleneckTraining(BaseModel):
         student_feature = crop(student_feature, window)
         if cache is not None:
             # Only finite features may be stored for later runs.
-            look_now()
+            check_now()
             # Rounded as they will be read back, so that a full cache changes no step.
             return cache.put(samples, teacher_feature, student_feature)
         return teacher_feature, student_feature

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
-from ..checkpoints.matching import load_weights, require_complete, weights_of
+from ..checkpoints.matching import get_state_dict, load_weights, require_complete
 from ..errors import ConfigError
 from ..finiteness import require_finite
 from ..registry import MODELS
@@ -104,7 +104,7 @@ class FrozenModel:
                 f'a student distilled with {metadata.get("method")}. Give the checkpoint of a '
                 f'training of {self.config}.'
             )
-        comparison = load_weights(self.model, weights_of(checkpoint))
+        comparison = load_weights(self.model, get_state_dict(checkpoint))
         require_complete(comparison, self.checkpoint, self.config)
         self.fingerprint = fingerprint_of(self.model.state_dict())
 

@@ -1,4 +1,4 @@
-"""Training and scoring through mmengine's Runner: what the command-line tools do."""
+"""Train and test with mmengine's Runner: the bodies of the command-line tools."""
 
 from ..checkpoints.files import allow_training_logs
 from .checked_runner import CheckedRunner
@@ -15,5 +15,5 @@ __all__ = [
     'SafeCheckpointHook',
 ]
 
-# A plugin's user loads its checkpoints with functions that know nothing of it.
+# So that other functions, such as mmdet3d's, can load the checkpoints of the plugin.
 allow_training_logs()

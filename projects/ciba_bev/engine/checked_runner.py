@@ -1,4 +1,4 @@
-"""mmengine's Runner, with checkpoints that are checked when read and whole when written."""
+"""mmengine's Runner, with checks of checkpoints and losses and atomic writes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoints.matching import load_weights, require_complete, require_half, weights_of
+from ..checkpoints.matching import get_state_dict, load_weights, require_complete, require_half
 from ..errors import CibaError
-from ..files import unwritable, written_whole
+from ..files import atomic_write, write_error
 from ..finiteness import postponed_checks
 from .checkpoint_hook import KeepingCheckpointHook
-from .distributed import patient_scoring
+from .distributed import wait_for_scoring
 from .finite_loss_hook import FiniteLossHook
-from .parent_watch import LoadingProcessStart
+from .parent_watch import WorkerInit
 from .resumable_loops import ResumableEpochLoop, ResumableIterLoop
-from .resume_checks import STEPS_KEY, describe_steps, require_same_course
+from .resume_checks import STEPS_KEY, describe_steps, require_same_schedule
 
 _RESUMABLE_LOOPS = {
     'EpochBasedTrainLoop': ResumableEpochLoop,
@@ -35,19 +35,20 @@ _RESUMABLE_LOOPS = {
 
 
 class CheckedRunner(Runner):
-    """A Runner that loads no weights of another model and never leaves half a checkpoint behind.
+    """A Runner that refuses weights of another model and writes checkpoints atomically.
 
-    Testing and resuming want exactly the config's model; ``load_from``, which starts a training
-    from other weights, wants at least half of the model filled and reports the rest. A training
-    ends at the first loss that is not finite, and no weights are saved that are not.
+    For testing and resuming, all weights must match the config's model. For ``load_from``, which
+    starts a training from other weights, at least half of the model must match; the rest is
+    reported. Training stops at the first loss that is not finite, and weights that are not finite
+    are not saved.
     """
 
-    _wants_complete_checkpoint = False
+    _requires_complete_checkpoint = False
     _is_resuming = False
 
     @property
     def bare_model(self) -> nn.Module:
-        """The model itself, without the wrapper of distributed training."""
+        """The model without the wrapper of distributed training."""
         return self.model.module if is_model_wrapper(self.model) else self.model
 
     def train(self) -> nn.Module:
@@ -57,10 +58,10 @@ class CheckedRunner(Runner):
             The model.
 
         Raises:
-            CibaError: The checkpoint is not one of this training, or the training diverged.
+            CibaError: The checkpoint belongs to another training, or the training diverged.
         """
         try:
-            with patient_scoring():
+            with wait_for_scoring():
                 return super().train()
         finally:
             postponed_checks()
@@ -72,20 +73,24 @@ class CheckedRunner(Runner):
             Name of each metric to its value.
 
         Raises:
-            CibaError: The checkpoint is not one of this model.
+            CibaError: The checkpoint belongs to another model.
         """
-        self._wants_complete_checkpoint = True
-        with patient_scoring():
+        self._requires_complete_checkpoint = True
+        with wait_for_scoring():
             return super().test()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Go on from a checkpoint of this training; arguments as for mmengine's Runner.
+        """Resume from a checkpoint of this training.
+
+        Args:
+            filename: File or URL of the checkpoint.
+            *args: See mmengine's ``Runner.resume``.
+            **kwargs: See mmengine's ``Runner.resume``.
 
         Raises:
-            CibaError: The checkpoint is not one of this training: of another model, schedule or
-                total batch size.
+            CibaError: The checkpoint was written with another model, schedule or total batch size.
         """
-        self._wants_complete_checkpoint = self._is_resuming = True
+        self._requires_complete_checkpoint = self._is_resuming = True
         super().resume(filename, *args, **kwargs)
         self._is_resuming = False
 
@@ -99,26 +104,26 @@ class CheckedRunner(Runner):
         """Load a checkpoint's weights into the model.
 
         Args:
-            filename: File, address, or name of published weights.
+            filename: File, URL, or name of published weights.
             map_location: Where tensors go, as for ``torch.load``.
-            strict: Whether everything must fit, also where a part would do.
+            strict: Whether all weights must match for ``load_from``, too.
             revise_keys: Regular expressions and their replacements for the names.
 
         Returns:
-            The whole checkpoint.
+            The checkpoint.
 
         Raises:
-            CibaError: The file cannot be read, or the weights are another model's.
+            CibaError: The file cannot be read, or the weights belong to another model.
         """
         checkpoint = CheckpointLoader.load_checkpoint(filename, map_location, self.logger)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        comparison = load_weights(self.bare_model, weights_of(checkpoint, revise_keys))
-        if strict or self._wants_complete_checkpoint:
+        comparison = load_weights(self.bare_model, get_state_dict(checkpoint, revise_keys))
+        if strict or self._requires_complete_checkpoint:
             require_complete(comparison, filename, self.cfg.filename or 'this config')
         else:
             require_half(comparison, filename, 'load_from')
         if self._is_resuming:
-            require_same_course(checkpoint, filename, self)
+            require_same_schedule(checkpoint, filename, self)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
@@ -135,9 +140,17 @@ class CheckedRunner(Runner):
         by_epoch: bool = True,
         backend_args: dict | None = None,
     ) -> None:
-        """Write a checkpoint; arguments as for mmengine's Runner.
+        """Write a checkpoint, atomically in a local folder.
 
-        In a local folder it appears under its name only once it is complete.
+        Args:
+            out_dir: Folder.
+            filename: Name of the file.
+            file_client_args: See mmengine's ``Runner.save_checkpoint``.
+            save_optimizer: Whether to save the state of the optimizer.
+            save_param_scheduler: Whether to save the state of the schedulers.
+            meta: Further metadata.
+            by_epoch: Whether the training counts epochs.
+            backend_args: See mmengine's ``Runner.save_checkpoint``.
 
         Raises:
             CibaError: The weights are not finite, or the file cannot be written.
@@ -153,26 +166,33 @@ class CheckedRunner(Runner):
         if file_client_args or backend_args or '://' in str(out_dir):
             write(out_dir, filename, file_client_args, backend_args=backend_args)
             return
-        with written_whole(Path(out_dir, filename)) as unfinished:
+        with atomic_write(Path(out_dir, filename)) as unfinished:
             write(str(unfinished.parent), unfinished.name)
 
     def _require_finite_weights(self, filename: str) -> None:
-        """Refuse to save a model that has diverged since the last loss."""
+        """Check the weights, which the step after the last loss may have made infinite."""
         weights = dict(self.bare_model.named_parameters())
         finite = [value.detach().isfinite().all() for value in weights.values()]
         flags = (
             torch.stack([flag.to(finite[0].device) for flag in finite]).tolist() if finite else []
         )
-        bad = [name for name, is_good in zip(weights, flags) if not is_good]
-        if bad:
+        invalid = [name for name, is_finite in zip(weights, flags) if not is_finite]
+        if invalid:
             raise CibaError(
-                f'{filename} is not written: {len(bad)} of {len(weights)} parameters hold NaN or '
-                f'infinity ({bad[0]} is one). The last step diverged; go on from the checkpoint '
-                'before, with a lower learning rate or in float32.'
+                f'{filename} is not written: {len(invalid)} of {len(weights)} parameters contain '
+                f'NaN or infinity, such as {invalid[0]}. The last step diverged; resume from the '
+                'previous checkpoint with a lower learning rate or in float32.'
             )
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the training loop; mmengine's two become loops that resume within an epoch."""
+        """Build the training loop, with the ability to resume within an epoch.
+
+        Args:
+            loop: Config of the loop, or the loop.
+
+        Returns:
+            The loop; for mmengine's two loops, the corresponding class of this package.
+        """
         if isinstance(loop, dict):
             names = ('IterBasedTrainLoop', 'EpochBasedTrainLoop')
             kind = loop['type'] if 'type' in loop else names[bool(loop.get('by_epoch'))]
@@ -184,35 +204,62 @@ class CheckedRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
-        """Build a data loader whose processes end with this one; arguments as for mmengine's."""
+        """Build a data loader whose worker processes end with this process.
+
+        Args:
+            dataloader: Config of the data loader, or the data loader.
+            *args: See mmengine's ``Runner.build_dataloader``.
+            **kwargs: See mmengine's ``Runner.build_dataloader``.
+
+        Returns:
+            The data loader.
+        """
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
-        if not isinstance(loader.worker_init_fn, LoadingProcessStart):
-            loader.worker_init_fn = LoadingProcessStart(loader.worker_init_fn)
+        if not isinstance(loader.worker_init_fn, WorkerInit):
+            loader.worker_init_fn = WorkerInit(loader.worker_init_fn)
         return loader
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build the logger, of which a log that cannot be written is an error."""
+        """Build the logger; a log file that cannot be written raises an error.
+
+        Args:
+            *args: See mmengine's ``Runner.build_logger``.
+            **kwargs: See mmengine's ``Runner.build_logger``.
+
+        Returns:
+            The logger.
+        """
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
-                handler.handleError = partial(_refuse_log, handler)
+                handler.handleError = partial(_raise_log_error, handler)
         return logger
 
     def register_hook(self, hook: Hook | dict, *args: Any, **kwargs: Any) -> None:
-        """Register a hook; ``CheckpointHook`` becomes one that keeps good checkpoints."""
+        """Register a hook; ``CheckpointHook`` is replaced by :class:`KeepingCheckpointHook`.
+
+        Args:
+            hook: The hook, or its config.
+            *args: See mmengine's ``Runner.register_hook``.
+            **kwargs: See mmengine's ``Runner.register_hook``.
+        """
         if isinstance(hook, dict) and hook.get('type') in ('CheckpointHook', CheckpointHook):
             hook = dict(hook, type=KeepingCheckpointHook)
         super().register_hook(hook, *args, **kwargs)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Register mmengine's hooks, and the guard against losses that are not finite."""
+        """Register mmengine's default hooks and :class:`FiniteLossHook`.
+
+        Args:
+            hooks: See mmengine's ``Runner.register_default_hooks``.
+        """
         super().register_default_hooks(hooks)
         self.register_hook(FiniteLossHook())
 
 
-def _refuse_log(handler: logging.FileHandler, record: logging.LogRecord) -> None:
-    """Called where ``logging`` would print a trace and go on: while an exception is handled."""
+def _raise_log_error(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+    """Raise the current exception, for which ``logging`` would only print a trace."""
     error = sys.exc_info()[1]
     if isinstance(error, OSError):
-        raise unwritable(handler.baseFilename, error) from error
+        raise write_error(handler.baseFilename, error) from error
     logging.Handler.handleError(handler, record)

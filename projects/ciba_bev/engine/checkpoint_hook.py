@@ -1,4 +1,4 @@
-"""Keeping the newest checkpoints without ever being without one."""
+"""Remove old checkpoints only after the new one is written."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from mmengine.hooks import CheckpointHook
 
 
 class KeepingCheckpointHook(CheckpointHook):
-    """mmengine's hook, which removes an old checkpoint only once the new one is written.
+    """mmengine's CheckpointHook, which removes old checkpoints after the new one is written.
 
-    mmengine removes first, so that a training that ends in between, or whose new weights are not
-    worth keeping, has lost a good checkpoint, or its only one. The best checkpoint so far is one of
-    the work folder's own, also if that folder is a copy. ``CheckedRunner`` has this hook wherever a
-    config says ``CheckpointHook``.
+    mmengine removes them before, so that a training that is killed in between, or whose new weights
+    are not finite, loses its only good checkpoint. After a work folder was copied, the best
+    checkpoint so far is the one in the copy. ``CheckedRunner`` uses this hook instead of
+    ``CheckpointHook``.
     """
 
     def before_train(self, runner: Any) -> None:
-        """Find the checkpoints that this training may replace."""
+        """Find the best checkpoints so far in the work folder.
+
+        Args:
+            runner: The runner.
+        """
         super().before_train(runner)
         information = runner.message_hub.runtime_info
         for name in [name for name in information if name.startswith('best_ckpt')]:
-            self._adopt(runner, name, information[name])
-        self.file_backend = _LateRemoval(self.file_backend, self.out_dir)
+            self._use_own_file(runner, name, information[name])
+        self.file_backend = _DelayedRemoval(self.file_backend, self.out_dir)
 
-    def _adopt(self, runner: Any, name: str, recorded: str) -> None:
+    def _use_own_file(self, runner: Any, name: str, recorded: str) -> None:
         own = self.file_backend.join_path(self.out_dir, os.path.basename(str(recorded)))
         if own == recorded or not self.file_backend.isfile(own):
             return
@@ -51,8 +55,8 @@ class KeepingCheckpointHook(CheckpointHook):
         return {str(path) for path in (*best, getattr(self, 'last_ckpt', None)) if path}
 
 
-class _LateRemoval:
-    """A file backend that removes when told, and nothing outside one folder."""
+class _DelayedRemoval:
+    """A file backend that delays removals, and removes nothing outside one folder."""
 
     def __init__(self, backend: Any, folder: str) -> None:
         self._backend = backend
@@ -71,7 +75,7 @@ class _LateRemoval:
         self._removals.append(('rmtree', str(path)))
 
     def remove_now(self, keep: set[str]) -> None:
-        """Remove what was to be removed, but for what is current again."""
+        """Remove the scheduled files and folders, except for current checkpoints."""
         removals, self._removals = self._removals, []
         for method, path in removals:
             if path not in keep and os.path.dirname(path) == self._folder:

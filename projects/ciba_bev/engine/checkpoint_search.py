@@ -1,4 +1,4 @@
-"""Finding the checkpoint that a training goes on from."""
+"""Find the checkpoint from which a training is resumed."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from ..checkpoints.files import damage_of
+from ..checkpoints.files import find_damage
 from ..errors import CibaError
 
-NOTE = 'last_checkpoint'
+LAST_CHECKPOINT_FILE = 'last_checkpoint'
 _TEMPLATES = ('epoch_{}.pth', 'iter_{}.pth')
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file that a training has written on its way.
+    """A checkpoint file of a training.
 
     Attributes:
         path: The file.
-        kind: What its name counts, such as ``epoch_{}.pth``.
-        number: How many of them.
-        written: When, in nanoseconds.
+        kind: Template of its name, such as ``epoch_{}.pth``.
+        number: Number in its name.
+        written: Time of writing, in nanoseconds.
     """
 
     path: Path
@@ -35,10 +35,13 @@ class Checkpoint:
 
 
 def checkpoint_folder(cfg: Config) -> Path:
-    """Return the folder that a training writes its checkpoints into.
+    """Return the folder of a training's checkpoints.
 
     Args:
         cfg: Its config.
+
+    Returns:
+        The work folder, or the ``out_dir`` of its checkpoint hook.
     """
     out_dir = _hook(cfg).get('out_dir')
     work_dir = Path(cfg.work_dir)
@@ -48,12 +51,15 @@ def checkpoint_folder(cfg: Config) -> Path:
 def find_checkpoints(cfg: Config) -> list[Checkpoint]:
     """List the checkpoints of a work folder, the newest first.
 
-    What mmengine notes in ``last_checkpoint`` is the newest unless one of a higher number was
-    written after it: a training may be killed in between, and it may have gone on from an earlier
-    checkpoint than its last. The note's folder does not count, because work folders are copied.
+    The checkpoint in mmengine's file ``last_checkpoint`` is the newest, unless one with a higher
+    number was written after it: a training may be killed before it updates the file. The folder in
+    the file is ignored, because work folders may be copied.
 
     Args:
         cfg: The config of the training; its ``work_dir`` is set.
+
+    Returns:
+        The checkpoints.
     """
     folder = checkpoint_folder(cfg)
     if not folder.is_dir():
@@ -63,39 +69,42 @@ def find_checkpoints(cfg: Config) -> list[Checkpoint]:
     one_kind = len({checkpoint.kind for checkpoint in checkpoints}) == 1
     checkpoints.sort(key=lambda c: (c.number, c.written) if one_kind else (c.written, c.number))
     checkpoints.reverse()
-    name = os.path.basename(_note(cfg))
-    noted = next((c for c in checkpoints if c.path.name == name), None)
-    if noted is None:
+    name = os.path.basename(_last_checkpoint(cfg))
+    recorded = next((c for c in checkpoints if c.path.name == name), None)
+    if recorded is None:
         return checkpoints
-    newer = [c for c in checkpoints if c.written > noted.written and _is_further(c, noted)]
-    older = [c for c in checkpoints if c not in newer and c != noted]
-    return [*newer, noted, *older]
+    newer = [c for c in checkpoints if c.written > recorded.written and _is_further(c, recorded)]
+    older = [c for c in checkpoints if c not in newer and c != recorded]
+    return [*newer, recorded, *older]
 
 
 def newest_whole_checkpoint(cfg: Config) -> str | None:
-    """Return the checkpoint that ``--resume`` goes on from; None if there is none.
+    """Return the newest checkpoint that is not damaged, for ``--resume``.
 
     Args:
         cfg: The config of the training; its ``work_dir`` is set.
+
+    Returns:
+        Its path; None if there are no checkpoints.
 
     Raises:
         CibaError: There are checkpoints, and all are damaged.
     """
     checkpoints = find_checkpoints(cfg)
     for checkpoint in checkpoints:
-        damage = damage_of(checkpoint.path)
+        damage = find_damage(checkpoint.path)
         if damage is None:
             return str(checkpoint.path)
-        print_log(f'{checkpoint.path} is passed over: {damage}.')
+        print_log(f'{checkpoint.path} is skipped: {damage}.')
     if checkpoints:
         raise CibaError(
             f'{checkpoint_folder(cfg)}: all {len(checkpoints)} checkpoints are damaged, so that '
-            'there is nothing to go on from. Begin anew in another folder (--work-dir), or here '
+            'the training cannot be resumed. Start it in another folder (--work-dir), or here '
             'with --start-over.'
         )
-    note = _note(cfg)
-    # Remote storage keeps no files to look at.
-    return note if '://' in note else None
+    recorded = _last_checkpoint(cfg)
+    # Files in a remote storage are not listed.
+    return recorded if '://' in recorded else None
 
 
 def _read_name(path: Path, cfg: Config) -> Checkpoint | None:
@@ -111,8 +120,8 @@ def _is_further(one: Checkpoint, other: Checkpoint) -> bool:
     return one.kind != other.kind or one.number > other.number
 
 
-def _note(cfg: Config) -> str:
-    file = Path(cfg.work_dir, NOTE)
+def _last_checkpoint(cfg: Config) -> str:
+    file = Path(cfg.work_dir, LAST_CHECKPOINT_FILE)
     return file.read_text(encoding='utf-8', errors='replace').strip() if file.is_file() else ''
 
 

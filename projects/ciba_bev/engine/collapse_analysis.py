@@ -1,4 +1,4 @@
-"""The body of tools/analyze_collapse.py: how many dimensions trained models' features use.
+"""The body of tools/analyze_collapse.py: measure the dimensions that trained models' features use.
 
 Draws the comparison of Figures 5(a) and 6 of the paper (a student without distillation, with MSE,
 with CIBA) and, from the validation of an Algorithm 1 run, Figure 5(b).
@@ -38,20 +38,20 @@ from ..analysis import FeatureCovariance, draw_decoded_spectra, draw_spectra, sa
 from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.frozen_model import FrozenModel
 from ..distillation.taps import FeatureTap
-from ..errors import CibaError, exit_with_message
+from ..errors import CibaError, ConfigError, exit_with_message
 from ..files import require_not_read, require_writable, write_file
-from .command_lines import read_config
 from .config_checks import check_config
+from .config_options import read_config_file
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model to look at.
+    """A model to analyse.
 
     Attributes:
         label: Its name in table and figure.
-        config: Config file whose model it is. Of a distiller only the student is built, and
-            neither teacher nor bottleneck is needed.
+        config: Its config file. For a distiller only the student is built; teacher and bottleneck
+            are not needed.
         checkpoint: File with its weights.
     """
 
@@ -68,18 +68,18 @@ def analyze_collapse(
     bottlenecks: str | os.PathLike | None = None,
     max_samples: int | None = None,
 ) -> dict[str, Any]:
-    """Measure the spectra of models' features on the same samples, write and draw them.
+    """Measure the spectra of models' features on the same samples, and write and plot them.
 
     Args:
-        models: The models. All see the validation data of the first one's config.
+        models: The models. All of them read the validation data of the first one's config.
         out: Folder for ``collapse.json``, ``spectra.png`` and ``.svg`` and, with ``bottlenecks``,
             ``decoded_spectra.png`` and ``.svg``. The JSON file is written last.
-        tap: Which feature, as arguments of :class:`FeatureTap`; None for that of the first config
-            of a distiller.
+        tap: The feature, as arguments of :class:`FeatureTap`; None for that of the first distiller
+            among the configs.
         bottleneck_size: Number H of leading channels to compare with the rest; None for that of
-            the first config with a bottleneck, and for no comparison if there is none.
-        bottlenecks: What :class:`BottleneckMetric` wrote (``out_file``).
-        max_samples: Take the first so many samples; None for all.
+            the first config with a bottleneck, or no comparison if there is none.
+        bottlenecks: The ``out_file`` of :class:`BottleneckMetric`.
+        max_samples: Number of samples, from the first; None for all.
 
     Returns:
         The content of ``collapse.json``: ``models``, each with ``label``, ``config``,
@@ -88,14 +88,14 @@ def analyze_collapse(
         read, or None.
 
     Raises:
-        CibaError: A config, a checkpoint, the data or another file is at fault, or nothing says
-            which feature to look at.
+        CibaError: A config, a checkpoint, the data or another file is invalid, or no config states
+            the feature.
     """
     _require_distinct_labels(models)
     for name, value in (('bottleneck_size', bottleneck_size), ('max_samples', max_samples)):
         if value is not None and value < 1:
-            raise CibaError(f'{name} is {value}; give 1 or more.')
-    # All that can be wrong with the input is found before the data are run through.
+            raise ConfigError(f'{name} is {value}; give 1 or more.')
+    # All input is checked before the models run.
     generated = None if bottlenecks is None else _read_bottlenecks(Path(bottlenecks))
     configs = [_read_config(model) for model in models]
     distillers = [cfg.model for cfg in configs if _is_distiller(cfg.model)]
@@ -134,39 +134,36 @@ def _require_distinct_labels(models: Sequence[TrainedModel]) -> None:
     labels = [model.label for model in models]
     for label in labels:
         if labels.count(label) > 1:
-            raise CibaError(
+            raise ConfigError(
                 f'{labels.count(label)} models have the label {label!r}. Give each its own; it is '
                 'its name in table and figure.'
             )
 
 
 def _read_bottlenecks(path: Path) -> dict[str, Any]:
-    making = (
+    remedy = (
         'Give the file that the validation of an Algorithm 1 run writes: '
         "val_evaluator=dict(type='ciba_bev.BottleneckMetric', out_file='bottlenecks.json')."
     )
     if not path.is_file():
-        raise CibaError(f'{path}: there is no such file of bottlenecks. {making}')
+        raise CibaError(f'{path}: there is no such file of bottlenecks. {remedy}')
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
-        raise CibaError(f'{path}: is no JSON file ({error}). {making}') from error
+        raise CibaError(f'{path}: not a JSON file ({error}). {remedy}') from error
     if not isinstance(content, dict) or not (
         content.get('decoded_spectra') and 'metrics' in content
     ):
-        raise CibaError(f'{path}: has no spectra of decoded features. {making}')
+        raise CibaError(f'{path}: has no spectra of decoded features. {remedy}')
     return content
 
 
 def _read_config(model: TrainedModel) -> Config:
-    words = argparse.Namespace(
-        config=model.config, cfg_options=None, launcher='none', work_dir=None, local_rank=0
-    )
-    cfg = read_config(words)
+    cfg = read_config_file(model.config)
     if not cfg.get('model'):
-        raise CibaError(f'{model.config}: has no model.')
+        raise ConfigError(f'{model.config}: has no model.')
     if 'bottleneck_sizes' in cfg.model:
-        raise CibaError(
+        raise ConfigError(
             f'{model.config}: trains bottlenecks (Algorithm 1), no student. Give configs of '
             'students to --model, and what the validation of this one wrote to --bottlenecks.'
         )
@@ -179,8 +176,8 @@ def _is_distiller(model: ConfigDict) -> bool:
 
 def _tap_of(distillers: Sequence[ConfigDict]) -> dict[str, Any]:
     if not distillers:
-        raise CibaError(
-            'none of the configs distils, so nothing says which feature to look at. Say it, as in\n'
+        raise ConfigError(
+            'none of the configs distils, so that the feature to analyse must be given, as in\n'
             '--tap module=pts_bbox_head source=input layout=tokens grid=[128,128]'
         )
     return dict(distillers[0].student_tap)
@@ -190,18 +187,18 @@ def _check_tap(tap: dict[str, Any]) -> FeatureTap:
     try:
         return FeatureTap(**tap)
     except TypeError as error:
-        raise CibaError(
+        raise ConfigError(
             f'the tap is {tap}; it needs module and may have source, index, layout, grid and '
             f'extent, as in --tap module=neck index=0 ({error}).'
         ) from error
 
 
 def _build(model: TrainedModel, cfg: Config, tap: dict[str, Any]) -> FrozenModel:
-    """The model, or a distiller's student, with its trained weights."""
+    """Return the model, or the student of a distiller, with its trained weights."""
     plain = cfg.model.student if _is_distiller(cfg.model) else cfg.model
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         frozen = FrozenModel(model.label, plain, model.checkpoint, tap, precision='float32')
-    # Of a distiller it is a part; messages shall name the file all the same.
+    # For messages, also if it is a part of a distiller.
     frozen.config = model.config
     frozen.load(allow_distilled=True)
     return frozen
@@ -209,12 +206,12 @@ def _build(model: TrainedModel, cfg: Config, tap: dict[str, Any]) -> FrozenModel
 
 def _build_loader(cfg: Config) -> DataLoader:
     if not cfg.get('val_dataloader'):
-        raise CibaError(
+        raise ConfigError(
             f'{cfg.filename}: has no val_dataloader, and the data are those of the first config. '
             'Add it, or give another model first.'
         )
     scope = cfg.get('default_scope', 'mmengine')
-    # Without the model, which is built already: what it starts training from need not be there.
+    # Without the model: its pretrained weights are not needed.
     data = {'default_scope': scope, 'val_dataloader': cfg.val_dataloader}
     check_config(Config(data, filename=cfg.filename), stages=('val',))
     init_default_scope(scope)
@@ -227,7 +224,7 @@ def _accumulate(
     bottleneck_size: int | None,
     max_samples: int | None,
 ) -> tuple[list[FeatureCovariance], int]:
-    """Run the models side by side, so that samples are loaded once and are the same for all."""
+    """Run the models on the same samples, which are loaded once."""
     total = len(loader.dataset) if max_samples is None else min(max_samples, len(loader.dataset))
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     for network in networks:
@@ -257,7 +254,7 @@ def _accumulate(
 
 def _require_channels(channels: int, bottleneck_size: int | None, network: FrozenModel) -> None:
     if bottleneck_size is not None and bottleneck_size > channels:
-        raise CibaError(
+        raise ConfigError(
             f'the bottleneck size is {bottleneck_size}, but the feature of {network.role} at '
             f'{network.tap.module} has {channels} channels. Give a smaller --bottleneck-size.'
         )
@@ -275,9 +272,9 @@ def _write(content: dict[str, Any], folder: Path) -> None:
     save_figure(draw_spectra(spectra), folder / 'spectra')
     generated = content['bottlenecks']
     if generated is not None:
-        # Named h2, h4, ... there.
+        # The keys are h2, h4, ...
         decoded = {int(name[1:]): values for name, values in generated['decoded_spectra'].items()}
-        # Absent with a single size, which leaves nothing to choose.
+        # Absent for a single size.
         proposed = generated['metrics'].get('suggested_size')
         figure = draw_decoded_spectra(decoded, None if proposed is None else int(proposed))
         save_figure(figure, folder / 'decoded_spectra')
@@ -285,14 +282,14 @@ def _write(content: dict[str, Any], folder: Path) -> None:
 
 
 def make_table(entries: Sequence[dict[str, Any]]) -> Table:
-    """Arrange what was measured for the terminal.
+    """Make a table of the measurements for the terminal.
 
     Args:
         entries: ``models`` of :func:`analyze_collapse`.
 
     Returns:
-        One row for each model: label, effective rank, share of the variance in channels [0:H],
-        largest over median singular value.
+        One row for each model: label, effective rank, fraction of the variance in channels [0:H],
+        largest divided by median singular value.
     """
     energy = entries[0]['channel_energy']
     channels = '[0:H]' if energy is None else f'[0:{energy["channels"]}]'
@@ -323,7 +320,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(
         description='Compare how many dimensions the features of trained models use, and draw '
-        "Figures 5 and 6 of the paper. All models see the first config's validation data."
+        "Figures 5 and 6 of the paper. All models read the first config's validation data."
     )
     parser.add_argument(
         '--model',
@@ -331,7 +328,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         action='append',
         required=True,
         metavar=('LABEL', 'CONFIG', 'CHECKPOINT'),
-        help='a model to look at, with or without distillation; repeat it for more',
+        help='a model to analyse, with or without distillation; may be repeated',
     )
     parser.add_argument('--out', required=True, help='folder for numbers and figures')
     parser.add_argument(
@@ -339,7 +336,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
-        help='the feature to look at, as in module=pts_bbox_head source=input layout=tokens '
+        help='the feature to analyse, as in module=pts_bbox_head source=input layout=tokens '
         'grid=[128,128] (default: the one that the first distillation config distils into)',
     )
     parser.add_argument(
@@ -352,10 +349,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--bottlenecks',
         metavar='JSON',
-        help='what the validation of an Algorithm 1 run wrote; draws the decoded spectra too',
+        help='out_file of the validation of an Algorithm 1 run; plots the decoded spectra, too',
     )
     parser.add_argument(
-        '--max-samples', type=int, metavar='N', help='take the first N samples (default: all)'
+        '--max-samples', type=int, metavar='N', help='use the first N samples (default: all)'
     )
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
     return parser.parse_args(arguments)

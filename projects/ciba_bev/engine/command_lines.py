@@ -1,4 +1,4 @@
-"""What tools/train.py and tools/test.py have in common."""
+"""The command-line arguments that tools/train.py and tools/test.py share."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from ..errors import CibaError
 from .config_options import read_config_file
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the arguments that training and testing share, as mmdet3d names them.
+    """Return a parser with the arguments that training and testing share, named as in mmdet3d.
 
     Args:
         description: What the tool does.
@@ -45,7 +44,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """Read the config a command line names and apply what the command line overrides.
+    """Read the config of a command line and apply its overrides.
 
     Args:
         args: Parsed arguments of a parser from :func:`make_parser`.
@@ -54,18 +53,13 @@ def read_config(args: argparse.Namespace) -> Config:
         The config, with ``launcher`` and ``work_dir`` set.
 
     Raises:
-        CibaError: There is no such file, it is no valid config, or an override changes nothing.
+        ConfigError: There is no such file, it is no valid config, or an override changes nothing.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = Path(args.config)
-    if not path.is_file():
-        raise CibaError(
-            f'{path}: there is no such config file (the project keeps its own in configs/).'
-        )
-    cfg = read_config_file(path, args.cfg_options)
+    cfg = read_config_file(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
-        cfg.work_dir = str(Path('work_dirs') / path.stem)
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return cfg

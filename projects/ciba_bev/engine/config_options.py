@@ -1,4 +1,4 @@
-"""Overrides of a config, applied so that each of them has an effect or is refused."""
+"""Apply overrides to a config, and refuse those without an effect."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mmengine.registry import (
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from ..errors import CibaError
+from ..errors import ConfigError
 from .config_checks.nested import registered_class
 
 _REGISTRIES = (
@@ -49,7 +49,7 @@ _REGISTRIES = (
     VISUALIZERS,
 )
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# What mmengine reads at the top of a config beside the arguments of its Runner.
+# Top-level fields that mmengine reads in addition to the arguments of its Runner.
 _OTHER_FIELDS = (
     'activation_checkpointing',
     'compile',
@@ -59,9 +59,9 @@ _OTHER_FIELDS = (
     'model_wrapper_cfg',
     'sync_bn',
 )
-# Of Runner.build_dataloader, beside those of torch's DataLoader.
+# Fields of Runner.build_dataloader in addition to the arguments of torch's DataLoader.
 _LOADER_FIELDS = ('num_batch_per_epoch',)
-# Of components, what those that build them take before their constructors see the rest.
+# Fields of components that are removed before their constructors are called.
 _BUILDER_FIELDS = (
     'type',
     '_scope_',
@@ -70,7 +70,7 @@ _BUILDER_FIELDS = (
     'paramwise_cfg',
     'priority',
 )
-# What mmdet3d 0.x called them.
+# Names in mmdet3d 0.x.
 _OLD_FIELDS = {
     'checkpoint_config': 'default_hooks.checkpoint',
     'cudnn_benchmark': 'env_cfg.cudnn_benchmark',
@@ -91,16 +91,16 @@ _OLD_FIELDS = {
     'seed': 'randomness.seed',
     'total_epochs': 'train_cfg.max_epochs',
 }
-# A name in a config file that is this similar to a field, and that nothing uses, is a misspelling.
+# An unused name that is this similar to a field is taken for a misspelling.
 _SIMILAR = 0.85
-_LISTED_PLACES = 4
+_LISTED_FIELDS = 4
 
 
 def read_config_file(path: str | os.PathLike, options: dict[str, Any] | None = None) -> Config:
     """Read a config file, with overrides as from ``--cfg-options``.
 
-    ``data_root`` counts wherever it is used: a config file that states another one than its base,
-    and an override, move the paths of the base that begin with the old one.
+    A new ``data_root``, in a config that inherits or in an override, also replaces the old one at
+    the beginning of all paths.
 
     Args:
         path: The file.
@@ -110,17 +110,22 @@ def read_config_file(path: str | os.PathLike, options: dict[str, Any] | None = N
         The config.
 
     Raises:
-        CibaError: It is no valid config, or an override would change nothing.
+        ConfigError: There is no such file, it is no valid config, or an override would change
+            nothing.
     """
+    if not Path(path).is_file():
+        raise ConfigError(
+            f'{path}: there is no such config file (the project keeps its own in configs/).'
+        )
     try:
         cfg = Config.fromfile(str(path))
         _inherit_moved_root(cfg, Path(path))
     except (SyntaxError, OSError, KeyError, TypeError, NameError, AttributeError) as error:
-        raise CibaError(f'{path}: not a valid config: {type(error).__name__}: {error}') from error
-    _check_names_at_the_top(cfg, str(path))
+        raise ConfigError(f'{path}: not a valid config: {type(error).__name__}: {error}') from error
+    _check_top_level_names(cfg, str(path))
     if options:
         apply_options(cfg, options)
-    leave_out_persistence(cfg)
+    remove_worker_options(cfg)
     return cfg
 
 
@@ -128,47 +133,47 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
     """Override fields of a config.
 
     Args:
-        cfg: The config; changed in place.
-        options: Dotted field to value. A new ``data_root`` moves all paths that begin with the old
-            one, except for those that another option gives.
+        cfg: The config; changed in field.
+        options: Dotted field to value. A new ``data_root`` also replaces the old one at the
+            beginning of all paths, except for those set by other options.
 
     Raises:
-        CibaError: An option names a field that nothing reads.
+        ConfigError: An option sets a field that is not read.
     """
     options = dict(options)
     if 'data_root' in options and isinstance(cfg.get('data_root'), str):
         move_root(cfg, cfg.data_root, str(options.pop('data_root')))
-    # What an option sets may give a component another type, so look at it afterwards.
+    # Checked afterwards, because an option may change the type of a component.
     depths = {key: _find(cfg, key.split('.'))[1] for key in options}
     for key in options:
         _check_top(cfg, key)
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        # mmengine adds the whole list that an index exceeds.
+        # mmengine's message ends with the whole list that an index exceeds.
         reason = str(error.args[0] if error.args else error).split(' [')[0]
-        raise CibaError(f'--cfg-options {" ".join(options)}: {reason}') from error
+        raise ConfigError(f'--cfg-options {" ".join(options)}: {reason}') from error
     for key, depth in depths.items():
         _check_created(cfg, key, depth)
 
 
 def move_root(cfg: Config, old: str, new: str) -> None:
-    """Replace a folder at the beginning of every path of a config.
+    """Replace a folder at the beginning of every path in a config.
 
     Args:
-        cfg: The config; changed in place.
+        cfg: The config; changed in field.
         old: The folder.
-        new: The folder that takes its place.
+        new: The folder that takes its field.
     """
     for key in cfg:
         cfg[key] = _moved(cfg[key], old, new)
 
 
-def leave_out_persistence(cfg: Config) -> None:
-    """Let data loaders without loading processes be, which torch refuses to keep alive.
+def remove_worker_options(cfg: Config) -> None:
+    """Remove options that torch does not accept for data loaders without worker processes.
 
     Args:
-        cfg: The config; changed in place.
+        cfg: The config; changed in field.
     """
     for name in _LOADERS:
         loader = cfg.get(name)
@@ -178,12 +183,12 @@ def leave_out_persistence(cfg: Config) -> None:
 
 
 def _moved(value: Any, old: str, new: str) -> Any:
-    """The same nested value with one folder replaced where paths begin with it."""
+    """Return a nested value with a folder replaced at the beginning of paths."""
     if isinstance(value, str):
         bare = old.rstrip('/')
         if value in (old, bare):
             return new
-        # A root such as '/' or '' would be the beginning of everything.
+        # Every path begins with a root such as '/' or ''.
         if bare not in ('', '.') and value.startswith(bare + '/'):
             return os.path.join(new, value[len(bare) + 1 :])
         return value
@@ -197,7 +202,7 @@ def _moved(value: Any, old: str, new: str) -> Any:
 
 
 def _inherit_moved_root(cfg: Config, path: Path) -> None:
-    """Move the paths that a config file inherits from bases with another ``data_root``."""
+    """Replace ``data_root`` in the paths that are inherited from bases with another one."""
     for base_path in _base_files(path):
         base = Config.fromfile(str(base_path))
         moved = Config.fromfile(str(base_path))
@@ -211,7 +216,7 @@ def _inherit_moved_root(cfg: Config, path: Path) -> None:
 
 
 def _inherited(value: Any, base: Any, moved: Any) -> Any:
-    """The value, with what it has from a base as it is there once its paths are moved."""
+    """Return a value in which everything inherited from a base has the moved paths."""
     if isinstance(value, dict) and isinstance(base, dict):
         for key in value:
             if key in base:
@@ -223,7 +228,7 @@ def _inherited(value: Any, base: Any, moved: Any) -> Any:
 
 
 def _base_files(path: Path) -> list[Path]:
-    """The files that a config file names in ``_base_``, without those of other packages."""
+    """Return the files in ``_base_`` of a config file, without those of other packages."""
     if path.suffix != '.py':
         return []
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
@@ -235,79 +240,79 @@ def _base_files(path: Path) -> list[Path]:
     return []
 
 
-def _check_names_at_the_top(cfg: Config, path: str) -> None:
-    """Refuse fields of a config file that are all but called like one that is read."""
+def _check_top_level_names(cfg: Config, path: str) -> None:
+    """Refuse unused top-level names that look like a misspelled field."""
     known = _top_fields()
     for name in cfg:
         if name in known or not isinstance(cfg[name], (dict, list)):
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR)
-        if close and not _places_of(cfg, name):
-            raise CibaError(
-                f'{path}: nothing reads {name}. Did you mean {close[0]}? (Give it another name if '
-                'it is a variable of yours.)'
+        if close and not _uses_of(cfg, name):
+            raise ConfigError(
+                f'{path}: nothing reads {name}. Did you mean {close[0]}? (Rename it if it is a '
+                'variable.)'
             )
 
 
 def _check_top(cfg: Config, key: str) -> None:
-    """Refuse an option that would set a variable of the config file, or a field nobody knows."""
+    """Refuse an option that sets an unknown field or a variable of the config file."""
     name = key.split('.')[0]
     known = _top_fields()
     if name in known:
         return
     old = _new_name(key)
     if old:
-        raise CibaError(f'--cfg-options {key}: nothing reads it; since mmdet3d 1.0 it is {old}.')
+        raise ConfigError(f'--cfg-options {key}: nothing reads it; since mmdet3d 1.0 it is {old}.')
     if name in cfg:
-        places = _places_of(cfg, name)
-        if places:
-            raise CibaError(
+        uses = _uses_of(cfg, name)
+        if uses:
+            raise ConfigError(
                 f'--cfg-options {key}: {name} is a variable of the config file, which has been '
                 'copied to where it is used. Set the fields themselves: '
-                f'{", ".join(places[:_LISTED_PLACES])}'
-                f'{", ..." if len(places) > _LISTED_PLACES else ""}.'
+                f'{", ".join(uses[:_LISTED_FIELDS])}'
+                f'{", ..." if len(uses) > _LISTED_FIELDS else ""}.'
             )
         _warn(f'--cfg-options {key}: no tool here reads {name}; it may change nothing.')
         return
     close = difflib.get_close_matches(name, [*known, *cfg], n=1)
     hint = f' Did you mean {".".join([close[0], *key.split(".")[1:]])}?' if close else ''
-    raise CibaError(f'--cfg-options {key}: nothing reads a field {name}.{hint}')
+    raise ConfigError(f'--cfg-options {key}: nothing reads a field {name}.{hint}')
 
 
 def _check_created(cfg: Config, key: str, depth: int) -> None:
-    """Refuse an option that made a field which the component it is in does not know.
+    """Refuse an option that created a field which its component does not accept.
 
     Args:
         cfg: The config, changed by the option.
-        key: The option's dotted field.
-        depth: How many of its parts were there before.
+        key: The dotted field of the option.
+        depth: Number of its parts that existed before.
     """
     path = key.split('.')
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     for position in range(max(depth, 1), len(path)):
-        part, place, name = (
+        part, field, name = (
             _find(cfg, path[:position])[0],
             '.'.join(path[:position]),
             path[position],
         )
         if not isinstance(part, dict):
             continue
-        accepted = _accepted_names(part, place)
+        accepted = _accepted_names(part, field)
         if accepted is None and part.get('type') is None:
             others = [other for other in part if other != name]
             close = difflib.get_close_matches(name, others, n=1, cutoff=_SIMILAR)
             if close:
-                _warn(f'--cfg-options {key}: {place} had no {name}; {close[0]} is in it.')
+                _warn(f'--cfg-options {key}: {field} had no {name}; {close[0]} is in it.')
         elif accepted is not None and name not in accepted:
             close = difflib.get_close_matches(name, accepted, n=1)
             hint = (
                 f'Did you mean {close[0]}?' if close else f'It has {", ".join(sorted(accepted))}.'
             )
-            raise CibaError(f'--cfg-options {key}: {place} has no {name}. {hint}')
+            raise ConfigError(f'--cfg-options {key}: {field} has no {name}. {hint}')
 
 
 def _find(cfg: Config, path: Sequence[str]) -> tuple[Any, int]:
-    """The deepest part of a config on a path, and how many of the path's names lead there."""
+    """Return the deepest existing part of a config on a path, and its depth."""
     part: Any = cfg
     for depth, name in enumerate(path):
         if isinstance(part, (list, tuple)) and name.isdigit() and int(name) < len(part):
@@ -325,15 +330,15 @@ def _top_fields() -> list[str]:
 
 
 def _new_name(key: str) -> str | None:
-    """What a field of mmdet3d 0.x is called today."""
+    """Return the present name of a field of mmdet3d 0.x, or None."""
     for old, new in _OLD_FIELDS.items():
         if key == old or key.startswith(old + '.'):
             return new + key[len(old) :]
     return None
 
 
-def _places_of(cfg: Config, name: str) -> list[str]:
-    """Fields that hold a variable's value; a plain number counts only under the same name."""
+def _uses_of(cfg: Config, name: str) -> list[str]:
+    """Return the fields with the value of a variable; for plain numbers, of the same name."""
     value = cfg[name]
     plain = isinstance(value, (bool, int, float)) or value in (None, '', [], {})
     found = []
@@ -345,7 +350,7 @@ def _places_of(cfg: Config, name: str) -> list[str]:
 
 
 def _fields_of(tree: Any, field: str) -> Iterator[tuple[str, str, Any]]:
-    """Dotted name, last part of it, and value of everything in a part of a config."""
+    """Yield dotted name, last part of the name, and value of everything in a config."""
     yield field, field.rsplit('.', 1)[-1], tree
     items: Any = ()
     if isinstance(tree, dict):
@@ -356,15 +361,15 @@ def _fields_of(tree: Any, field: str) -> Iterator[tuple[str, str, Any]]:
         yield from _fields_of(value, f'{field}.{key}')
 
 
-def _accepted_names(part: dict[str, Any], place: str) -> set[str] | None:
-    """The fields that a part of a config may have; None where that is not known."""
+def _accepted_names(part: dict[str, Any], field: str) -> set[str] | None:
+    """Return the fields that a part of a config may have; None if unknown."""
     names = set(_BUILDER_FIELDS)
     if part.get('type') is not None:
         kinds = _registered(part['type']) if isinstance(part['type'], str) else [part['type']]
-    elif place in _LOADERS:
+    elif field in _LOADERS:
         names |= {*_LOADER_FIELDS, *inspect.signature(Runner.build_dataloader).parameters}
         kinds = [DataLoader]
-    elif place == 'train_cfg':
+    elif field == 'train_cfg':
         names.add('by_epoch')
         kinds = [EpochBasedTrainLoop, IterBasedTrainLoop]
     else:
@@ -378,9 +383,9 @@ def _accepted_names(part: dict[str, Any], place: str) -> set[str] | None:
 
 
 def _parameters(kind: Any) -> set[str] | None:
-    """Named parameters of a class or function; None if it takes any.
+    """Return the parameter names of a class or function; None if it accepts any.
 
-    Where a constructor hands keyword arguments on, those of its base classes count, too.
+    If a constructor has ``**kwargs``, the parameters of its base classes are included.
     """
     constructors = (
         [kind]
@@ -396,18 +401,18 @@ def _parameters(kind: Any) -> set[str] | None:
         kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         names |= {parameter.name for parameter in parameters if parameter.kind in kinds}
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            # A mixin may take names off by keyword; what else there is goes no further.
+            # No further base class receives keyword arguments.
             return names - {'self'}
     return None
 
 
 def _registered(name: str) -> list[Any]:
-    """Whatever is registered under a name, in any of the registries that configs use."""
+    """Return everything registered under a name, in any registry that configs use."""
     found = (registered_class(registry, name) for registry in _REGISTRIES)
     return [kind for kind in found if kind is not None]
 
 
 def _warn(text: str) -> None:
-    # Before the launcher's processes know of each other, all of them come by here.
+    # All processes run this, before the process group is initialised.
     if os.environ.get('RANK', '0') == '0':
         print(f'warning: {text}', file=sys.stderr)

@@ -14,7 +14,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, get_world_si
 from mmengine.evaluator import metric as metric_module
 from torch.distributed import distributed_c10d
 
-from ..errors import CibaError, SharedError
+from ..errors import ConfigError, SharedError
 from .parent_watch import end_with_parent
 
 _PATIENCE = datetime.timedelta(seconds=30)
@@ -22,24 +22,24 @@ _waits = count()
 
 
 def prepare_distributed(cfg: Config) -> None:
-    """Tie this process to its launcher, and let a config run on CPU processes without a GPU.
+    """Initialise distributed training on CPUs, and end this process with its launcher.
 
-    mmengine starts the process group itself, but asks for a GPU to do so; a group that exists
-    already it takes as it is. With GPUs, or without a launcher, nothing changes.
+    mmengine initialises the process group only with GPUs, but uses a group that exists already.
+    With GPUs, or without a launcher, nothing changes.
 
     Args:
-        cfg: The config, its ``launcher`` set. ``model_wrapper_cfg`` is added to it where needed.
+        cfg: The config with its ``launcher``. ``model_wrapper_cfg`` is added if needed.
 
     Raises:
-        CibaError: The launcher needs GPUs.
+        ConfigError: The launcher needs GPUs.
     """
     if cfg.launcher == 'pytorch':
-        # Those of clusters see to their processes themselves.
+        # Cluster launchers end their processes themselves.
         end_with_parent()
     if cfg.launcher == 'none' or torch.cuda.is_available():
         return
     if cfg.launcher != 'pytorch':
-        raise CibaError(
+        raise ConfigError(
             f'--launcher {cfg.launcher} needs GPUs and torch sees none.\n'
             'For processes on the CPU use tools/dist_train.sh or tools/dist_test.sh.'
         )
@@ -50,28 +50,28 @@ def prepare_distributed(cfg: Config) -> None:
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
-    # On a CPU a replica belongs to no device.
+    # On CPUs, replicas have no device.
     cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
 
 
 def finish_distributed() -> None:
-    """Take leave of the other processes, if there are any, at the end of a run that went well."""
+    """Synchronise and close the process group, if there is one, at the end of a successful run."""
     if torch.distributed.is_initialized():
-        # The first process may still be writing while the others have nothing left to do.
+        # The first process may still be writing.
         wait_for_first_process()
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
 def require_agreement(value: Any, what: str) -> None:
-    """Refuse to go on with processes that have found different things on their disks.
+    """Check that a value is the same on all processes.
 
     Args:
-        value: What this process has found.
+        value: The value on this process.
         what: Its name, for the message.
 
     Raises:
-        CibaError: Not every process has found the same.
+        SharedError: The values differ.
     """
     values = all_gather_object(value)
     other = next((rank for rank, found in enumerate(values) if found != values[0]), None)
@@ -83,15 +83,15 @@ def require_agreement(value: Any, what: str) -> None:
 
 
 def wait_for_first_process() -> None:
-    """Wait until the first process has come here as well, however long that takes.
+    """Wait until the first process calls this function as well, without a timeout.
 
-    A collective operation gives up after ``env_cfg.dist_cfg.timeout``, which is there to notice a
-    process that is lost. What one process alone has to do, such as scoring, may take longer. A
-    launcher still ends all processes when one fails.
+    Collective operations fail after ``env_cfg.dist_cfg.timeout``, which detects lost processes.
+    Work of a single process, such as scoring, may take longer. A launcher still ends all processes
+    if one fails.
     """
     if get_world_size() == 1:
         return
-    # Every process waits for the first one equally often, so that all count alike.
+    # All processes call this equally often, so that their counts agree.
     name = f'ciba_bev/first_process/{next(_waits)}'
     store = distributed_c10d._get_default_store()
     if is_main_process():
@@ -102,17 +102,20 @@ def wait_for_first_process() -> None:
             store.wait([name], _PATIENCE)
             return
         except RuntimeError:
-            # It may be the time that is over, or the store that is gone: asking tells.
+            # A timeout, or a closed store, for which this raises an error.
             if store.check([name]):
                 return
 
 
 @contextmanager
-def patient_scoring() -> Iterator[None]:
-    """Have processes wait for the one that scores within the context, however long it takes.
+def wait_for_scoring() -> Iterator[None]:
+    """Let processes wait for the first one, which scores, without a timeout.
 
-    mmengine's metrics are computed by the first process while the others wait in a broadcast for
-    the result.
+    mmengine computes metrics on the first process, while the others wait in a broadcast of the
+    result.
+
+    Yields:
+        None.
     """
 
     def broadcast(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Ending a training that is no longer finite, on all processes at once."""
+"""Stop a training that is no longer finite, on all processes at once."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ _MODEL = 'the model after this step'
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Looks at every step's losses, its checked features and the new weights once it is over.
+    """Check losses, checked features and new weights for NaN and infinity after every step.
 
-    All processes look together, so that all end together, and the message names the samples of
-    those that met the fault. One number goes from the device to the processor, at the place where
-    mmengine reads the losses for its log anyway. ``CheckedRunner`` has this hook in every training;
-    other runners can be given it in ``custom_hooks``.
+    All processes check together, so that all of them stop, and the message names the samples of
+    those with invalid values. One number is copied from the device to the CPU, where mmengine reads
+    the losses for its log anyway. ``CheckedRunner`` always has this hook; other runners can have it
+    in ``custom_hooks``.
     """
 
     # Before the losses are averaged over the processes and logged.
     priority = 'HIGHEST'
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Have the step's checks wait for its end."""
+        """Postpone the checks of the step to its end.
+
+        Args:
+            runner: The runner.
+            batch_idx: Index of the batch.
+            data_batch: The batch.
+        """
         postpone_checks()
 
     def after_train_iter(
@@ -40,10 +46,16 @@ class FiniteLossHook(Hook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Look at the step.
+        """Check the step.
+
+        Args:
+            runner: The runner.
+            batch_idx: Index of the batch.
+            data_batch: The batch.
+            outputs: Name of each loss to its value.
 
         Raises:
-            CibaError: Something was not finite, on any process.
+            SharedError: A value was not finite, on any process.
         """
         checks = [*postponed_checks(), *_losses(outputs or {}), *_weights(runner.model)]
         device = get_comm_device() if get_world_size() > 1 else checks[-1][1].device
@@ -52,28 +64,28 @@ class FiniteLossHook(Hook):
         all_reduce(faults)
         if int(faults) == 0:
             return
-        bad = [name for (name, _), finite in zip(checks, flags.tolist()) if not finite]
-        found = all_gather_object((bad, sample_names(data_batch)))
-        # A fault of one process has reached every process's weights by now.
+        invalid = [name for (name, _), finite in zip(checks, flags.tolist()) if not finite]
+        found = all_gather_object((invalid, sample_names(data_batch)))
+        # The weights of all processes are invalid by now.
         found = [one for one in found if one[0] and one[0][0] != _MODEL] or found
         samples = [name for _, names in found for name in names]
-        place = f'epoch {runner.epoch + 1}, step {batch_idx + 1}'
-        raise SharedError(f'{place}: {describe(found[0][0][0], samples)}')
+        step = f'epoch {runner.epoch + 1}, step {batch_idx + 1}'
+        raise SharedError(f'{step}: {describe(found[0][0][0], samples)}')
 
 
 def _losses(outputs: dict[str, Any]) -> list[tuple[str, Tensor]]:
-    """Name and finiteness of every loss, their sum last; the sum alone tells too little."""
+    """Return name and finiteness of every loss, and of their sum last."""
     values = {name: torch.as_tensor(value) for name, value in outputs.items() if 'loss' in name}
     values['loss'] = values.pop('loss', torch.zeros(()))
     return [(name, is_finite(value)) for name, value in values.items()]
 
 
 def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Finiteness of what the step has made of the weights: a gradient of a finite loss can be NaN.
+    """Return the finiteness of the new weights: the gradient of a finite loss can be NaN.
 
-    With a scaled loss infinite gradients are normal; such a step is left out and changes nothing.
+    With a scaled loss infinite gradients are normal; such a step does not change the weights.
     """
     weights = [value.detach() for value in model.parameters() if value.requires_grad]
-    # One operation for all of them, as gradient clipping has it.
+    # One operation for all of them, as in gradient clipping.
     norms = torch.stack([norm.float() for norm in torch._foreach_norm(weights)])
     return [(_MODEL, is_finite(norms))]

@@ -1,4 +1,4 @@
-"""Logging the loss of the whole batch when it is spread over processes."""
+"""Log the loss of the whole batch in distributed training."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..registry import HOOKS
 
 @HOOKS.register_module()
 class LossAveragingHook(Hook):
-    """Averages every logged loss over the processes before it reaches the log.
+    """Average every logged loss over the processes.
 
-    mmengine logs the first process's share of the batch. With the average, a run on several
-    processes logs what one process with the same total batch would.
+    mmengine logs the loss of the first process's part of the batch. The average is the loss that a
+    single process with the same total batch would log.
     """
 
-    # After FiniteLossHook (0), which looks at each process's own losses, and before RuntimeInfoHook
-    # (10), which writes them to the message hub; wherever in the config the hooks are.
+    # After FiniteLossHook (0), which checks the losses of each process, and before RuntimeInfoHook
+    # (10), which writes them to the message hub.
     priority = 5
 
     def after_train_iter(
@@ -31,7 +31,14 @@ class LossAveragingHook(Hook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Replace the losses in ``outputs``, scalars by name, by their averages."""
+        """Replace losses by their averages over the processes.
+
+        Args:
+            runner: The runner.
+            batch_idx: Index of the batch.
+            data_batch: The batch.
+            outputs: Name of each loss to a scalar; changed in place.
+        """
         if get_world_size() == 1 or not outputs:
             return
         names = sorted(outputs)

@@ -1,7 +1,7 @@
-"""The body of tools/predict.py: detect objects in one frame of one's own.
+"""The body of tools/predict.py: detect objects in a single frame.
 
 The frame is written as an info file of one entry and read by the data set and the test pipeline of
-the config, so that a model is given exactly what it is given in a test.
+the config, so that the model gets the same input as in a test.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from ..checkpoints.files import read_checkpoints_safely
-from ..checkpoints.matching import load_weights, require_complete, weights_of
-from ..errors import CibaError, exit_with_message
+from ..checkpoints.matching import get_state_dict, load_weights, require_complete
+from ..errors import CibaError, ConfigError, exit_with_message
 from ..files import write_file
 from .command_lines import read_config
+from .config_checks.nested import find_dataset
 from .own_frame import (
     Calibration,
     Camera,
@@ -58,27 +59,27 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         The parsed arguments.
     """
     parser = argparse.ArgumentParser(
-        description="Detect objects in one frame of one's own: boxes as JSON, and a picture."
+        description='Detect objects in a single frame: boxes as JSON, and a picture.'
     )
     parser.add_argument('config', help='config file of a detector')
-    parser.add_argument('checkpoint', help='its checkpoint, of a training or exported')
+    parser.add_argument('checkpoint', help='its checkpoint, from a training or exported')
     parser.add_argument(
-        '--images', nargs='+', metavar='PATH', help='folder of images, or one image a camera'
+        '--images', nargs='+', metavar='PATH', help='folder of images, or one image per camera'
     )
     parser.add_argument('--points', metavar='FILE', help='LiDAR sweep, .bin (float32) or .npy')
     parser.add_argument(
         '--calibration', metavar='FILE', help='calibration (.json), or mmdet3d info file (.pkl)'
     )
-    parser.add_argument('--token', help='which frame of an info file with several')
+    parser.add_argument('--token', help='token of the frame, for an info file with several')
     parser.add_argument(
         '--out',
         metavar='FOLDER',
-        help='where the files go (default: work_dirs/<config>/prediction)',
+        help='folder of the results (default: work_dirs/<config>/prediction)',
     )
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='least score of a drawn box (default: 0.3)'
+        '--score-thr', type=float, default=0.3, help='minimum score of drawn boxes (default: 0.3)'
     )
-    parser.add_argument('--device', help='as in cuda:0 or cpu (default: a GPU if there is one)')
+    parser.add_argument('--device', help='such as cuda:0 or cpu (default: a GPU if there is one)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -94,22 +95,22 @@ def build_detector(cfg: Config, checkpoint: str, device: str | None = None) -> n
     """Build the detector of a config with trained weights.
 
     Args:
-        cfg: The config. Of a distiller only the student is built.
-        checkpoint: File or address of its weights, from a training or exported.
-        device: Where it goes; None for a GPU if there is one.
+        cfg: The config. For a distiller only the student is built.
+        checkpoint: File or URL of its weights, from a training or exported.
+        device: Device of the detector; None for a GPU if there is one.
 
     Returns:
         The detector, in evaluation mode.
 
     Raises:
-        CibaError: The config has no detector, the checkpoint is another model's, or there is no
-            such device.
+        CibaError: The config has no detector, the checkpoint belongs to another model, or there is
+            no such device.
     """
     from ..registry import MODELS
 
     model_config = cfg.get('model') or {}
     if 'bottleneck_sizes' in model_config:
-        raise CibaError(
+        raise ConfigError(
             f'{cfg.filename}: trains bottlenecks (Algorithm 1), which detect nothing. Give the '
             'config of a teacher or a student.'
         )
@@ -118,29 +119,28 @@ def build_detector(cfg: Config, checkpoint: str, device: str | None = None) -> n
     read_checkpoints_safely()
     with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         model = registry.build(model_config)
-    weights = weights_of(CheckpointLoader.load_checkpoint(checkpoint, 'cpu'))
+    weights = get_state_dict(CheckpointLoader.load_checkpoint(checkpoint, 'cpu'))
     require_complete(load_weights(model, weights), checkpoint, cfg.filename or 'this config')
     try:
         return model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
     except (RuntimeError, AssertionError) as error:
-        raise CibaError(
+        raise ConfigError(
             f'--device {device}: torch cannot use it ({str(error).splitlines()[0]}).'
         ) from error
 
 
-class OwnFrame:
-    """One frame's files, in the form that a config's test data set reads.
+class SingleFrame:
+    """The files of a frame, in the form that a config's test data set reads.
 
     Args:
         cfg: The config of the detector.
-        calibration: From :func:`read_calibration`; None for a LiDAR detector without pictures.
-        images: Image files or their folder; None for those that an info file names, in the data
+        calibration: From :func:`read_calibration`; None for a LiDAR detector without images.
+        images: Image files or their folder; None for those in the info file, relative to the data
             root of the config.
-        points: File of the LiDAR sweep; None as for ``images``. A sweep given here comes without
-            earlier ones.
+        points: File of the LiDAR sweep; None for that in the info file, with its past sweeps.
 
     Raises:
-        CibaError: Something that the detector needs is missing or does not fit.
+        CibaError: An input that the detector needs is missing or invalid.
     """
 
     def __init__(
@@ -157,34 +157,42 @@ class OwnFrame:
         needs_cameras, needs_points = modality.get('use_camera'), modality.get('use_lidar')
         info = self._calibration.info
         if needs_cameras and (calibration is None or not (images or info)):
-            raise CibaError(
-                f'{cfg.filename}: the model looks at cameras. Give --images and --calibration.'
+            raise ConfigError(
+                f'{cfg.filename}: the model needs camera images. Give --images and --calibration.'
             )
         if needs_points and not (points or info):
-            raise CibaError(f'{cfg.filename}: the model looks at LiDAR points. Give --points.')
+            raise ConfigError(f'{cfg.filename}: the model needs LiDAR points. Give --points.')
         self.cameras: dict[str, Camera] = {}
         self.image_files: dict[str, Path] = {}
         if images or needs_cameras:
-            self._take_images(images)
+            self._find_images(images)
         self.images = read_images(self.image_files, self.cameras)
-        self._take_points(points, needs_points)
+        self._read_points(points, needs_points)
 
     @property
     def token(self) -> str:
-        """The frame's token, as the calibration gives it; '' if it does not."""
+        """Token of the frame in the calibration; '' if it has none."""
         return self._calibration.token
 
     @property
     def class_names(self) -> list[str]:
-        """The classes that the detector's labels count."""
+        """Class names in the order of the detector's labels."""
         return list((self._dataset.get('metainfo') or {}).get('classes') or [])
 
     def lidar2img(self) -> dict[str, np.ndarray]:
-        """Return the (4, 4) projection from the LiDAR frame to each image file's pixels."""
+        """Return the projection from the LiDAR frame to the pixels of each image file.
+
+        Returns:
+            Name of each camera to a (4, 4) matrix.
+        """
         return {name: camera.lidar2img for name, camera in self.cameras.items()}
 
     def load(self) -> dict[str, Any]:
-        """Return the frame as the config's test pipeline packs it."""
+        """Load the frame with the test pipeline of the config.
+
+        Returns:
+            The packed frame.
+        """
         from mmdet3d.registry import DATASETS
 
         from ..detection.nuscenes.info_files import save_info_file
@@ -193,7 +201,7 @@ class OwnFrame:
         with tempfile.TemporaryDirectory() as folder:
             info = self.info()
             if self.points is not None:
-                # Also where they came as a NumPy array, which pipelines do not read.
+                # Pipelines do not read NumPy arrays.
                 path = Path(folder, 'points.bin')
                 self.points.tofile(path)
                 info['lidar_points'].update(lidar_path=str(path), num_pts_feats=self.features)
@@ -209,9 +217,12 @@ class OwnFrame:
             return DATASETS.build(dataset)[0]
 
     def info(self) -> dict[str, Any]:
-        """Return the frame as an entry of an mmdet3d info file, with full paths.
+        """Return the frame as an entry of an mmdet3d info file, with absolute paths.
 
-        A pose that is not known is the identity; motion is zero.
+        Unknown poses are the identity, and motion is zero.
+
+        Returns:
+            The entry.
         """
         from ..detection.nuscenes.can_bus import can_bus_from_ego_pose
 
@@ -222,7 +233,7 @@ class OwnFrame:
             'token': self.token or 'frame',
             'timestamp': 0.0,
             'lidar_points': {},
-            # A frame without a past: the first one of a scene.
+            # The first frame of a scene, without past frames.
             'scene_token': 'scene',
             'prev': '',
             'next': '',
@@ -247,13 +258,13 @@ class OwnFrame:
         return info
 
     def nuscenes_results(self, boxes: InstanceData) -> dict[str, Any] | None:
-        """Return boxes in nuScenes' result format, as a test writes them.
+        """Convert boxes to nuScenes' result format.
 
         Args:
-            boxes: The detector's, on the CPU.
+            boxes: Boxes of the detector, on the CPU.
 
         Returns:
-            ``meta`` and ``results``; None where token or poses are not known.
+            ``meta`` and ``results``; None if token or poses are not known.
         """
         from ..detection.nuscenes.metric import NuScenesDetectionMetric
 
@@ -267,19 +278,18 @@ class OwnFrame:
         prediction = dict(boxes.items())
         with tempfile.TemporaryDirectory() as folder:
             frame = {'pred_instances_3d': prediction, 'sample_idx': 0}
-            # It tells of its progress, over one frame.
+            # It prints a progress bar.
             with contextlib.redirect_stdout(io.StringIO()):
                 written, _ = metric.format_results([frame], self.class_names, folder)
             return json.loads(Path(written['pred_instances_3d']).read_text(encoding='utf-8'))
 
-    def _take_images(self, images: Sequence[str] | None) -> None:
+    def _find_images(self, images: Sequence[str] | None) -> None:
         prefixes = self._dataset.get('data_prefix') or {}
         expected = [name for name in prefixes if name not in _NOT_CAMERAS]
         self.cameras = choose_cameras(self._calibration, expected)
         if not self.cameras:
             raise CibaError(
-                f'{self._calibration.file}: no camera is calibrated. Give cameras, or leave out '
-                '--images.'
+                f'{self._calibration.file}: contains no cameras. Add them, or leave --images out.'
             )
         if images:
             self.image_files = find_images(images, self.cameras, self._calibration.file)
@@ -289,8 +299,8 @@ class OwnFrame:
             image = self._calibration.info['images'][name]['img_path']
             self.image_files[name] = root / prefixes.get(name, prefixes.get('img', '')) / image
 
-    def _take_points(self, points: str | None, needed: bool) -> None:
-        """Read points that are given; those that an info file names are left to the pipeline."""
+    def _read_points(self, points: str | None, needed: bool) -> None:
+        """Read the given points; those in an info file are read by the pipeline."""
         loader = _find_transform(self._dataset.get('pipeline') or [], 'LoadPointsFromFile')
         stated = self._calibration.point_features
         self.features = (loader or {}).get('load_dim') or stated or _NUSCENES_FEATURES
@@ -300,18 +310,16 @@ class OwnFrame:
         if needed and stated is not None and stated != self.features:
             raise CibaError(
                 f'{self._calibration.file}: points have {stated} numbers (point_features), but the '
-                f'model reads {self.features} (load_dim of LoadPointsFromFile). Leave out columns, '
-                'or append zeros, so that there are as many.'
+                f'model reads {self.features} (load_dim of LoadPointsFromFile). Remove columns, or '
+                'append zeros.'
             )
         self.points = read_points(points, self.features, only_position=not needed)
 
 
 def _test_dataset(cfg: Config) -> Any:
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
-    while dataset is not None and 'pipeline' not in dataset and 'dataset' in dataset:
-        dataset = dataset.dataset
-    if dataset is None or 'pipeline' not in dataset:
-        raise CibaError(f'{cfg.filename}: has no test_dataloader with a pipeline to load a frame.')
+    dataset = find_dataset(cfg.get('test_dataloader'))
+    if dataset is None:
+        raise ConfigError(f'{cfg.filename}: has no test_dataloader with a pipeline.')
     return dataset
 
 
@@ -325,7 +333,7 @@ def _find_transform(pipeline: Sequence[dict], name: str) -> dict | None:
     return None
 
 
-def predict(model: nn.Module, frame: OwnFrame) -> InstanceData:
+def predict(model: nn.Module, frame: SingleFrame) -> InstanceData:
     """Detect objects in a frame.
 
     Args:
@@ -333,10 +341,10 @@ def predict(model: nn.Module, frame: OwnFrame) -> InstanceData:
         frame: The frame.
 
     Returns:
-        ``bboxes_3d``, ``scores_3d`` and ``labels_3d``, on the CPU, best score first.
+        ``bboxes_3d``, ``scores_3d`` and ``labels_3d``, on the CPU, sorted by score.
 
     Raises:
-        CibaError: The model is no 3-D detector.
+        ConfigError: The model is not a 3-D detector.
     """
     from mmengine.dataset import pseudo_collate
 
@@ -344,13 +352,13 @@ def predict(model: nn.Module, frame: OwnFrame) -> InstanceData:
         (sample,) = model.test_step(pseudo_collate([frame.load()]))
     boxes = getattr(sample, 'pred_instances_3d', None)
     if boxes is None or 'bboxes_3d' not in boxes:
-        raise CibaError('the model gives no boxes (pred_instances_3d); it is no 3-D detector.')
+        raise ConfigError('the model predicts no pred_instances_3d; it is not a 3-D detector.')
     boxes = boxes.to('cpu')
     return boxes[boxes.scores_3d.argsort(descending=True)]
 
 
 def describe_boxes(boxes: InstanceData, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return boxes as plain values, for JSON.
+    """Convert boxes to plain values, for JSON.
 
     Args:
         boxes: From :func:`predict`.
@@ -359,8 +367,8 @@ def describe_boxes(boxes: InstanceData, class_names: Sequence[str]) -> list[dict
     Returns:
         For each box ``label`` (name), ``score``, ``center`` (x, y, z of the middle, metres),
         ``size`` (length, width, height, metres), ``yaw`` (radians, counter-clockwise from the x
-        axis to the box's front) and ``velocity`` (x, y, metres a second; None if the model gives
-        none), all in the LiDAR frame.
+        axis to the front of the box) and ``velocity`` (x, y, metres a second; None if the model
+        does not predict it), all in the LiDAR frame.
     """
     centers = boxes.bboxes_3d.gravity_center.tolist()
     rows = boxes.bboxes_3d.tensor.tolist()
@@ -380,18 +388,18 @@ def describe_boxes(boxes: InstanceData, class_names: Sequence[str]) -> list[dict
 
 
 def draw(
-    frame: OwnFrame, boxes: list[dict[str, Any]], score_threshold: float, path: Path, title: str
+    frame: SingleFrame, boxes: list[dict[str, Any]], score_threshold: float, path: Path, title: str
 ) -> None:
-    """Draw the frame with its boxes and write the picture.
+    """Draw the frame with its boxes into a file.
 
     Args:
         frame: The frame.
         boxes: From :func:`describe_boxes`.
-        score_threshold: Boxes with a lower score are left out.
-        path: The picture, PNG.
-        title: Written above it.
+        score_threshold: Boxes with a lower score are not drawn.
+        path: The PNG file.
+        title: Title of the picture.
     """
-    # Imported here because the plotting libraries take seconds to load.
+    # Imported here because the plotting libraries are slow to load.
     from ..visualization import DrawnBoxes, compose_sample_picture, write_picture
 
     drawn = [box for box in boxes if box['score'] >= score_threshold]
@@ -421,10 +429,10 @@ def main(arguments: list[str] | None = None) -> None:
     def run() -> None:
         words = {**vars(args), 'launcher': 'none', 'work_dir': None, 'local_rank': 0}
         cfg = read_config(argparse.Namespace(**words))
-        # Data sets describe themselves at length when they are built.
+        # Data sets log at length while they are built.
         MMLogger.get_instance('prediction', log_level='WARNING')
         calibration = read_calibration(args.calibration, args.token) if args.calibration else None
-        frame = OwnFrame(cfg, calibration, args.images, args.points)
+        frame = SingleFrame(cfg, calibration, args.images, args.points)
         model = build_detector(cfg, args.checkpoint, args.device)
         found = predict(model, frame)
         boxes = describe_boxes(found, frame.class_names)

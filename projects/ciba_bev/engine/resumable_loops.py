@@ -1,4 +1,4 @@
-"""Training loops that go on in the middle of an epoch."""
+"""Training loops that can be resumed within an epoch."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from mmengine.utils import digit_version
 from torch import nn
 from torch.utils.data import DataLoader
 
-# From here on mmengine's own loop over iterations passes over the data it has seen.
+# Since this version, mmengine's loop over iterations skips the data of the iterations before.
 _MMENGINE_ADVANCES = digit_version(mmengine.__version__) >= digit_version('0.10.3')
 
 
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """mmengine's loop over epochs, which begins a resumed epoch where the checkpoint was written.
+    """mmengine's loop over epochs, which resumes within an epoch.
 
-    Checkpoints that are written every so many iterations mostly lie within an epoch. mmengine
-    repeats that epoch from its first batch, and every later step comes too late by as many.
+    If checkpoints are written every N iterations, most of them are within an epoch. mmengine would
+    repeat that epoch from its first batch, so that all later steps are delayed.
     """
 
     def run_epoch(self) -> None:
-        """Iterate one epoch, without the batches that the resumed training has seen already."""
+        """Run one epoch, without the batches before the checkpoint."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         seen = self._iter - self._epoch * len(self.dataloader)
@@ -34,10 +34,14 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
 
 class ResumableIterLoop(IterBasedTrainLoop):
-    """mmengine's loop over iterations, which begins with the data that follow the checkpoint's."""
+    """mmengine's loop over iterations, which skips the data before the checkpoint."""
 
     def run(self) -> nn.Module:
-        """Train, without the batches that the resumed training has seen already."""
+        """Train, without the batches before the checkpoint.
+
+        Returns:
+            The model.
+        """
         if not _MMENGINE_ADVANCES:
             for _ in range(self._iter):
                 next(self.dataloader_iterator)
@@ -45,7 +49,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
 
 
 def _after(loader: DataLoader, seen: int) -> Iterable[Any]:
-    """The batches of an epoch from one of them on, without loading those before."""
+    """Return the batches of an epoch after the first ones, without loading these."""
     order = list(loader.batch_sampler)[seen:]
     if not order:
         return []

@@ -1,7 +1,7 @@
-"""What a checkpoint and the config of the training it resumes must agree on.
+"""Compare a checkpoint with the config of the training that it resumes.
 
-mmengine takes schedules, optimizer settings and step counts from the checkpoint, whatever the
-config says now, and does not mention it.
+mmengine takes schedules, optimizer settings and step counts from the checkpoint, and silently
+ignores those of the config.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ _NO_SETTINGS = ('self', 'args', 'kwargs', 'optimizer', 'last_step', 'verbose')
 
 
 def describe_steps(runner: Any) -> dict[str, Any]:
-    """Return what a step of a training is, as plain values for its checkpoints.
+    """Describe the steps of a training, for its checkpoints.
 
     Args:
         runner: The runner.
+
+    Returns:
+        ``steps_per_epoch``, ``processes`` and ``batch_size``.
     """
     return {
         'steps_per_epoch': len(runner.train_dataloader),
@@ -33,16 +36,16 @@ def describe_steps(runner: Any) -> dict[str, Any]:
     }
 
 
-def require_same_course(checkpoint: dict[str, Any], filename: str, runner: Any) -> None:
-    """Refuse to resume a training with another batch, schedule or optimizer setting.
+def require_same_schedule(checkpoint: dict[str, Any], filename: str, runner: Any) -> None:
+    """Check that batch size, schedules and optimizer settings are those of the checkpoint.
 
     Args:
         checkpoint: The checkpoint.
         filename: Its file, for the message.
-        runner: The runner that resumes; optimizer and schedulers are the config's.
+        runner: The runner that resumes, with optimizer and schedulers of the config.
 
     Raises:
-        CibaError: Something differs; the message has both values.
+        SharedError: A setting differs; the message has both values.
     """
     differences = list(_steps(checkpoint, runner))
     if differences:
@@ -53,7 +56,7 @@ def require_same_course(checkpoint: dict[str, Any], filename: str, runner: Any) 
     else:
         differences = [*_schedules(checkpoint, runner), *_optimizer(checkpoint, runner)]
         remedy = (
-            'The checkpoint overrules the config in these. Resume with the settings of the '
+            'The checkpoint has priority over the config. Resume with the settings of the '
             'checkpoint'
         )
     if differences:
@@ -94,7 +97,7 @@ def _schedules(checkpoint: dict[str, Any], runner: Any) -> Iterator[str]:
     if not isinstance(recorded, list) or not isinstance(built, list):
         return
     if len(recorded) != len(built):
-        yield (f'param_scheduler: {len(recorded)} in the checkpoint, {len(built)} in the config')
+        yield f'param_scheduler: {len(recorded)} in the checkpoint, {len(built)} in the config'
     for index, (old, scheduler) in enumerate(zip(recorded, built)):
         new = scheduler.state_dict()
         for name in sorted(_settings_of(scheduler) & (old.keys() | new.keys())):
@@ -107,7 +110,7 @@ def _schedules(checkpoint: dict[str, Any], runner: Any) -> Iterator[str]:
 
 
 def _settings_of(scheduler: Any) -> set[str]:
-    """Names of the arguments that a scheduler is built with; the rest of its state changes."""
+    """Return the argument names of a scheduler; the rest of its state changes during training."""
     names = {
         name
         for kind in type(scheduler).__mro__
@@ -119,7 +122,7 @@ def _settings_of(scheduler: Any) -> set[str]:
 
 def _optimizer(checkpoint: dict[str, Any], runner: Any) -> Iterator[str]:
     recorded = checkpoint.get('optimizer', {}).get('param_groups')
-    # The wrapper's own list has one more, which belongs to no parameters.
+    # The wrapper's list has an additional group without parameters.
     built = getattr(getattr(runner.optim_wrapper, 'optimizer', None), 'param_groups', None)
     if not isinstance(recorded, list) or not isinstance(built, list):
         return
@@ -137,7 +140,7 @@ def _optimizer(checkpoint: dict[str, Any], runner: Any) -> Iterator[str]:
 
 
 def _initial(group: dict[str, Any], name: str) -> Any:
-    """A group's setting before any scheduler changed it."""
+    """Return a setting of a group before schedulers changed it."""
     return group.get(f'initial_{name}', group.get(name))
 
 

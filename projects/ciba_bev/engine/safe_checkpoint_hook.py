@@ -1,4 +1,4 @@
-"""Reading checkpoints safely where somebody else's tool runs the config."""
+"""Read checkpoints safely when another repository's tool runs the config."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from ..registry import HOOKS
 
 @HOOKS.register_module()
 class SafeCheckpointHook(Hook):
-    """Has mmengine read checkpoints with ``weights_only``, its own log histories allowed.
+    """Load checkpoints with ``weights_only``, allowing mmengine's log histories.
 
-    Without it, mmengine's loading refuses its own checkpoints from torch 2.6 on, and runs whatever
-    is in them before. This project's tools do the same by themselves; a config names the hook for
-    those of mmdet3d or of another repository.
+    Without this hook, mmengine cannot load its own checkpoints with torch 2.6 and later, and runs
+    code stored in them with older versions. The tools of this project do not need it; it is for
+    configs that are run by the tools of mmdet3d or of another repository.
     """
 
     def before_run(self, runner: Any) -> None:
-        """Before the runner loads or resumes anything."""
+        """Register the loaders, before the runner loads a checkpoint.
+
+        Args:
+            runner: The runner.
+        """
         read_checkpoints_safely()

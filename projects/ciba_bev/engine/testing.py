@@ -15,11 +15,12 @@ from mmengine.dist import is_main_process
 from mmengine.registry import METRICS, init_default_scope
 
 from ..checkpoints.files import read_checkpoints_safely
-from ..errors import CibaError, exit_with_message
-from ..files import full_disk_explained, require_not_read, require_writable, write_file
+from ..errors import ConfigError, exit_with_message
+from ..files import explain_full_disk, require_not_read, require_writable, write_file
 from .checked_runner import CheckedRunner
 from .command_lines import make_parser, read_config
 from .config_checks import check_config
+from .config_checks.nested import dicts_with
 from .distributed import finish_distributed, prepare_distributed
 
 RESULTS_FOLDER = 'predictions'
@@ -50,7 +51,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--show-count', type=int, default=5, help='number of frames to draw (default: 5)'
     )
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='least score of a drawn box (default: 0.3)'
+        '--score-thr', type=float, default=0.3, help='minimum score of drawn boxes (default: 0.3)'
     )
     return parser.parse_args(arguments)
 
@@ -63,13 +64,13 @@ def test(cfg: Config, checkpoint: str) -> dict[str, float]:
         checkpoint: The checkpoint file.
 
     Returns:
-        Name of each metric to its value; empty on all processes but the first.
+        Name of each metric to its value; empty on all processes except the first.
 
     Raises:
-        CibaError: The config, its data or the checkpoint is at fault.
+        CibaError: The config, its data or the checkpoint is invalid.
     """
     if not cfg.get('test_dataloader'):
-        raise CibaError(f'{cfg.filename}: has no test_dataloader; there is nothing to score on.')
+        raise ConfigError(f'{cfg.filename}: has no test_dataloader; there is nothing to score on.')
     cfg.load_from = checkpoint
     cfg.resume = False
     check_config(cfg, stages=('test',))
@@ -79,28 +80,28 @@ def test(cfg: Config, checkpoint: str) -> dict[str, float]:
 
 
 def write_metrics(metrics: dict[str, Any], path: str | os.PathLike) -> None:
-    """Write metrics as JSON, whole or not at all.
+    """Write metrics as JSON, atomically.
 
     Args:
         metrics: Name to value; NaN becomes null.
         path: The file.
     """
     numbers = {name: float(value) for name, value in metrics.items()}
-    # JSON knows no NaN, which is what errors are that nuScenes does not define for a class.
+    # JSON has no NaN, the value of errors that nuScenes does not define for a class.
     numbers = {name: None if isnan(value) else value for name, value in numbers.items()}
     write_file(path, json.dumps(numbers, indent=2) + '\n')
 
 
 def keep_predictions(cfg: Config, format_only: bool = False) -> list[Path]:
-    """Have the nuScenes metrics of a config write their result files where they stay.
+    """Make the nuScenes metrics of a config keep their result files.
 
     Args:
-        cfg: The config, its ``work_dir`` set; its ``test_evaluator`` is changed.
-        format_only: Whether they are to compute no scores.
+        cfg: The config with its ``work_dir``; its ``test_evaluator`` is changed.
+        format_only: Whether to compute no scores.
 
     Returns:
-        The result files, in the work folder unless the config says where; none if no evaluator of
-        the config writes any.
+        The result files, in the work folder unless the config states another one; empty if no
+        evaluator writes any.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     evaluators = cfg.get('test_evaluator') or []
@@ -110,7 +111,7 @@ def keep_predictions(cfg: Config, format_only: bool = False) -> list[Path]:
         if isinstance(metric, str):
             with METRICS.switch_scope_and_registry(None) as registry:
                 metric = registry.get(metric)
-        # mmdet3d's own metric, ours, and what others derive from them.
+        # mmdet3d's metric, ours, and classes derived from them.
         known = inspect.signature(metric).parameters if metric else {}
         if not {'jsonfile_prefix', 'format_only'} <= set(known):
             continue
@@ -123,9 +124,9 @@ def keep_predictions(cfg: Config, format_only: bool = False) -> list[Path]:
 
 
 def _check_outputs(cfg: Config, args: argparse.Namespace, results: list[Path]) -> None:
-    """Refuse, before the first frame, what cannot be written after the last one."""
+    """Check, before the first frame, that the outputs can be written after the last one."""
     if args.format_only and args.out:
-        raise CibaError(
+        raise ConfigError(
             '--out writes scores and --format-only computes none. Leave one of them out.'
         )
     if args.out:
@@ -133,19 +134,17 @@ def _check_outputs(cfg: Config, args: argparse.Namespace, results: list[Path]) -
         require_writable(args.out)
     for option, wanted in (('--format-only', args.format_only), ('--show-dir', args.show_dir)):
         if wanted and not results:
-            raise CibaError(
+            raise ConfigError(
                 f'{cfg.filename}: {option} needs predictions in nuScenes format, and no metric in '
                 'test_evaluator writes them (ciba_bev.NuScenesDetectionMetric does).'
             )
 
 
 def _draw(cfg: Config, args: argparse.Namespace, results: Path) -> None:
-    # Imported here because the plotting libraries take seconds to load.
+    # Imported here because the plotting libraries are slow to load.
     from ..visualization.predictions import draw_predictions
 
-    dataset = cfg.test_dataloader.dataset
-    while 'ann_file' not in dataset:
-        dataset = dataset.dataset
+    _, dataset = next(dicts_with(cfg.test_dataloader, 'ann_file', ''))
     root = Path(dataset.get('data_root') or '')
     draw_predictions(
         results, root / dataset.ann_file, root, args.show_dir, args.show_count, args.score_thr
@@ -164,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
         cfg = read_config(args)
         results = keep_predictions(cfg, args.format_only)
         _check_outputs(cfg, args, results)
-        with full_disk_explained(cfg.work_dir):
+        with explain_full_disk(cfg.work_dir):
             metrics = test(cfg, args.checkpoint)
         is_main = is_main_process()
         finish_distributed()

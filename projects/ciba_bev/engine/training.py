@@ -13,15 +13,15 @@ from mmengine.logging import print_log
 
 from ..checkpoints.files import read_checkpoints_safely
 from ..checkpoints.matching import check_pretrained_weights
-from ..errors import CibaError, exit_with_message, launched_rank
-from ..files import full_disk_explained
+from ..errors import ConfigError, exit_with_message, launched_rank
+from ..files import explain_full_disk
 from ..shell import shell_command
 from .checked_runner import CheckedRunner
 from .checkpoint_search import find_checkpoints, newest_whole_checkpoint
 from .command_lines import make_parser, read_config
 from .config_checks import check_config
 from .distributed import finish_distributed, prepare_distributed, require_agreement
-from .work_folder import occupied, require_no_checkpoints, set_checkpoints_aside
+from .work_folder import lock_work_dir, move_old_checkpoints, require_no_checkpoints
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -56,35 +56,35 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint; without a value, from the latest one in the work folder',
+        help='resume from this checkpoint; without a value, from the latest in the work folder',
     )
     parser.add_argument(
         '--start-over',
         action='store_true',
-        help='begin anew in a work folder that holds checkpoints, which are moved out of the way',
+        help='start a new training in a work folder with checkpoints, which are moved aside',
     )
     return parser.parse_args(arguments)
 
 
 def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
-    """Write the command line's training options into the config.
+    """Apply the training options of the command line to a config.
 
     Args:
         cfg: The config; changed in place.
         args: Arguments from :func:`parse_args`.
 
     Raises:
-        CibaError: An option needs what the machine or the config does not have.
+        ConfigError: The machine or the config lacks what an option needs.
     """
     if args.amp:
         use_mixed_precision(cfg)
     if args.sync_bn != 'none':
         if not torch.cuda.is_available():
-            raise CibaError('--sync_bn needs GPUs and torch sees none. Leave it out.')
+            raise ConfigError('--sync_bn needs GPUs and torch sees none. Leave it out.')
         cfg.sync_bn = args.sync_bn
     if args.auto_scale_lr:
         if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
-            raise CibaError(
+            raise ConfigError(
                 f'{cfg.filename}: --auto-scale-lr needs auto_scale_lr.base_batch_size, the total '
                 'batch size that optim_wrapper.optimizer.lr is meant for.'
             )
@@ -93,21 +93,21 @@ def apply_training_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def use_mixed_precision(cfg: Config) -> None:
-    """Have a config train in bfloat16, or in float16 on GPUs without it.
+    """Make a config train in bfloat16, or in float16 on GPUs without it.
 
     Args:
         cfg: The config; changed in place.
 
     Raises:
-        CibaError: There is no GPU, or the config has an optimizer wrapper of its own.
+        ConfigError: There is no GPU, or the config has another optimizer wrapper.
     """
     if not torch.cuda.is_available():
-        raise CibaError(
+        raise ConfigError(
             '--amp needs a GPU and torch sees none (CUDA_VISIBLE_DEVICES may hide it). '
             'Leave --amp out to train in single precision.'
         )
     if cfg.optim_wrapper.get('type') not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise CibaError(
+        raise ConfigError(
             f'{cfg.filename}: --amp replaces an OptimWrapper, but optim_wrapper.type is '
             f'{cfg.optim_wrapper.get("type")}.'
         )
@@ -121,12 +121,12 @@ def use_mixed_precision(cfg: Config) -> None:
 
 
 def _apply_resume(cfg: Config, checkpoint: str | None, start_over: bool) -> None:
-    """Point the config at the checkpoint to go on from, if there is one."""
+    """Set the checkpoint to resume from, if there is one."""
     if checkpoint is None and cfg.get('resume') and not cfg.get('load_from'):
-        # mmengine's way to say it in the config.
+        # mmengine's config field for `--resume`.
         checkpoint = 'auto'
     if start_over and checkpoint is not None:
-        raise CibaError('--start-over and --resume contradict each other. Leave one of them out.')
+        raise ConfigError('--start-over and --resume contradict each other. Leave one of them out.')
     if checkpoint is None:
         return
     if checkpoint == 'auto':
@@ -144,32 +144,32 @@ def train(cfg: Config, start_over: bool = False) -> None:
 
     Args:
         cfg: The config; its ``launcher`` and ``work_dir`` are set.
-        start_over: Whether a training that begins anew may do so where another has left its
-            checkpoints; they are moved into a folder of their own.
+        start_over: Whether to start a new training in a work folder with checkpoints of another
+            one, which are moved into a separate folder.
 
     Raises:
-        CibaError: The config, its data, a checkpoint or the work folder is at fault.
+        CibaError: The config, its data, a checkpoint or the work folder is invalid.
     """
     check_config(cfg)
     read_checkpoints_safely()
-    _suit_gpu(cfg)
-    with occupied(cfg.work_dir), full_disk_explained(cfg.work_dir):
+    _use_gpu_settings(cfg)
+    with lock_work_dir(cfg.work_dir), explain_full_disk(cfg.work_dir):
         if start_over:
-            set_checkpoints_aside(cfg)
+            move_old_checkpoints(cfg)
         elif not cfg.get('resume'):
             require_no_checkpoints(cfg)
         prepare_distributed(cfg)
         runner = CheckedRunner.from_cfg(cfg)
         start = cfg.load_from if cfg.get('resume') else 'none'
-        require_agreement(str(start), 'the checkpoint to go on from')
+        require_agreement(str(start), 'the checkpoint to resume from')
         if not cfg.get('resume'):
             check_pretrained_weights(runner.bare_model)
         runner.train()
         finish_distributed()
 
 
-def _suit_gpu(cfg: Config) -> None:
-    """Multiply in TF32, and copy batches from pinned memory, where there is a GPU."""
+def _use_gpu_settings(cfg: Config) -> None:
+    """With a GPU, use TF32 for matrix products and pinned memory for batches."""
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision('high')
         for name in ('train_dataloader', 'val_dataloader'):
@@ -178,14 +178,14 @@ def _suit_gpu(cfg: Config) -> None:
 
 
 def resume_command(arguments: list[str]) -> str:
-    """The command that goes on where an interrupted one stopped.
+    """Return the command that resumes an interrupted training.
 
     Args:
-        arguments: The words of the interrupted command, the program's name first. What
-            tools/dist_train.sh was called with, if it was, it leaves in ``CIBA_COMMAND``.
+        arguments: The words of the interrupted command, the program's name first. If
+            tools/dist_train.sh was used, its command is in the variable ``CIBA_COMMAND``.
 
     Returns:
-        The same command with ``--resume`` in place of any other.
+        The same command with ``--resume`` instead of any other.
     """
     program = 'python'
     if os.environ.get('CIBA_COMMAND'):
@@ -206,21 +206,19 @@ def resume_command(arguments: list[str]) -> str:
     return shell_command(program, *kept, '--resume')
 
 
-def farewell(cfg: Config, command: str) -> str:
-    """What an interrupted training says.
+def interruption_message(cfg: Config, command: str) -> str:
+    """Return the message of an interrupted training.
 
     Args:
         cfg: Its config.
-        command: The command that goes on from there.
+        command: The command that resumes it.
 
     Returns:
-        The message: what is kept and how to go on.
+        The message, with the last checkpoint and the command.
     """
     latest = next((checkpoint.path for checkpoint in find_checkpoints(cfg)), None)
-    kept = (
-        f'What was trained until then is in {latest}.' if latest else 'There is no checkpoint yet.'
-    )
-    return f'\nStopped. {kept} Go on with:\n{command}'
+    kept = f'The last checkpoint is {latest}.' if latest else 'There is no checkpoint yet.'
+    return f'\nStopped. {kept} Resume with:\n{command}'
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -238,7 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
             train(cfg, args.start_over)
         except KeyboardInterrupt:
             if launched_rank() == 0:
-                print(farewell(cfg, resume_command(sys.argv)), file=sys.stderr)
+                print(interruption_message(cfg, resume_command(sys.argv)), file=sys.stderr)
             sys.exit(130)
 
     exit_with_message(run, args.traceback)

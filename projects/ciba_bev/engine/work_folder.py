@@ -1,4 +1,4 @@
-"""A training's work folder: one training at a time, and none begun over another's checkpoints."""
+"""Lock the work folder of a training, and protect the checkpoints in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..errors import CibaError, launched_rank
-from ..files import unwritable
+from ..files import write_error
 from .checkpoint_search import checkpoint_folder, find_checkpoints
 
 try:
@@ -30,18 +30,21 @@ _PARTIAL = re.compile(r'\.(epoch|iter|best)_.*\.pth\.\d+\.partial')
 
 
 @contextmanager
-def occupied(work_dir: str | os.PathLike) -> Iterator[None]:
-    """Keep every other training out of a work folder for as long as the context lasts.
+def lock_work_dir(work_dir: str | os.PathLike) -> Iterator[None]:
+    """Lock a work folder, so that no other training uses it within the context.
 
-    The first process of a training locks a file in it that says whose it is. The system gives the
-    lock back however the process ends, and no process it has started holds it. Partial checkpoints
-    that a killed training has left are removed.
+    The first process of a training locks a file that describes its owner. The system releases the
+    lock when the process ends, for any reason. Partial checkpoints of a killed training are
+    removed.
 
     Args:
-        work_dir: The folder; made if it is not there.
+        work_dir: The folder; created if it does not exist.
+
+    Yields:
+        None.
 
     Raises:
-        CibaError: Another training is at work there, or the folder cannot be written.
+        CibaError: Another training uses the folder, or it cannot be written.
     """
     if launched_rank() != 0:
         yield
@@ -51,7 +54,7 @@ def occupied(work_dir: str | os.PathLike) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK_FILE).open('a+', encoding='utf-8')
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise write_error(folder, error) from error
     with file:
         if _lock(file, folder):
             for partial in folder.iterdir():
@@ -61,7 +64,7 @@ def occupied(work_dir: str | os.PathLike) -> Iterator[None]:
 
 
 def _lock(file: TextIO, folder: Path) -> bool:
-    """Lock the open file and write into it whose it is; whether the file system can do that."""
+    """Lock the open file and write its owner; return whether the file system supports locks."""
     try:
         if fcntl is None:
             raise OSError(errno.ENOTSUP, 'no such call on this system')
@@ -74,7 +77,7 @@ def _lock(file: TextIO, folder: Path) -> bool:
                 'end it, or choose another folder with --work-dir.'
             ) from error
         print_log(
-            f'{folder} cannot be locked ({error.strerror}): see to it that no other training '
+            f'{folder} cannot be locked ({error.strerror}): make sure that no other training '
             'uses it at the same time.'
         )
         return False
@@ -94,28 +97,28 @@ def _describe(note: str) -> str:
 
 
 def require_no_checkpoints(cfg: Config) -> None:
-    """Refuse to begin a training where another has left its checkpoints.
+    """Check that a work folder has no checkpoints of another training.
 
     Args:
-        cfg: The config of a training that goes on from nothing.
+        cfg: The config of a new training.
 
     Raises:
-        CibaError: The folder holds checkpoints, which this training would replace.
+        CibaError: The folder has checkpoints, which this training would replace.
     """
     folder = checkpoint_folder(cfg)
     resumable = [checkpoint.path.name for checkpoint in find_checkpoints(cfg)]
     best = sorted(path.name for path in folder.glob('best_*.pth'))
     if (resumable or best) and launched_rank() == 0:
-        resume = 'Go on from the newest with --resume, choose' if resumable else 'Choose'
+        resume = 'Resume from the newest with --resume, choose' if resumable else 'Choose'
         raise CibaError(
-            f'{folder} holds checkpoints of an earlier training ({_some(resumable or best)}), and '
-            f'this one would begin anew and replace them. {resume} another folder with --work-dir, '
-            'or begin anew here with --start-over, which moves them into a folder of their own.'
+            f'{folder} holds checkpoints of an earlier training ({_some(resumable or best)}), '
+            f'which this one would replace. {resume} another folder with --work-dir, or use '
+            '--start-over, which moves them into a separate folder.'
         )
 
 
-def set_checkpoints_aside(cfg: Config) -> None:
-    """Move the checkpoints in a work folder into a new folder within it.
+def move_old_checkpoints(cfg: Config) -> None:
+    """Move the checkpoints in a work folder into a new subfolder.
 
     Args:
         cfg: The config.
@@ -134,7 +137,7 @@ def set_checkpoints_aside(cfg: Config) -> None:
         for path in found:
             path.rename(aside / path.name)
     except OSError as error:
-        raise unwritable(aside, error) from error
+        raise write_error(aside, error) from error
     print_log(f'The checkpoints of the earlier training are in {aside} now.')
 
 

@@ -1,0 +1,1 @@
+"""Configs for distilling one model into another, written by ``tools/new_pair.py``."""

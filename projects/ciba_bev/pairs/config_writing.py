@@ -1,4 +1,4 @@
-"""Writing configs as a person would: what differs from a base, as Python source."""
+"""Write config files in a readable form: the fields that differ from a base, as Python source."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _INDENT = 4
 
 
 class Source(str):
-    """A value that is written as it stands: a name, or a reference to a base config."""
+    """Python source that is written verbatim: a name, or a reference to a base config."""
 
 
 def differences(base: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """What a config that inherits from another must say.
+    """Return the fields that a config must set if it inherits from another.
 
     Args:
         base: The config it inherits from.
-        wanted: What it shall be.
+        wanted: The config that must result.
 
     Returns:
-        The fields that differ. Where a dict has lost fields, or another type is built from it, the
-        whole of it, with ``_delete_=True``.
+        The fields that differ. A dict that lost fields or changed its ``type`` is written in full,
+        with ``_delete_=True``.
     """
     found: dict[str, Any] = {}
     for key, value in wanted.items():
@@ -34,13 +34,13 @@ def differences(base: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
             if change:
                 found[key] = change
         elif isinstance(value, Source) or value != base[key]:
-            # Of a list, too, nothing is merged.
+            # mmengine replaces lists as a whole.
             found[key] = dict(_delete_=True, **value) if isinstance(value, dict) else value
     return found
 
 
 def write_fields(fields: dict[str, Any]) -> str:
-    """Assignments of a config file.
+    """Return the assignments of a config file.
 
     Args:
         fields: Name to value.
@@ -54,14 +54,14 @@ def write_fields(fields: dict[str, Any]) -> str:
 
 
 def _source(value: Any, indent: int, used: int) -> str:
-    """Source of a value in a line of which some columns are used already."""
+    """Return the source of a value on a line of which ``used`` columns are taken."""
     line = _one_line(value)
     if used + len(line) <= _WIDTH or not isinstance(value, (dict, list, tuple)) or not value:
         return line
     inner = indent + _INDENT
     margin = ' ' * inner
     opening, closing, items = _parts(value)
-    # The comma behind a value belongs to its line.
+    # One more column for the comma after the value.
     body = ''.join(
         f'{margin}{label}{_source(item, inner, inner + len(label) + 1)},\n' for label, item in items
     )
@@ -80,7 +80,7 @@ def _one_line(value: Any) -> str:
 
 
 def _parts(value: Any) -> tuple[str, str, list[tuple[str, Any]]]:
-    """Opening and closing bracket of a container, and its items with what precedes each."""
+    """Return the brackets of a container, and its items, each with the text before it."""
     if isinstance(value, dict):
         if all(_is_name(key) for key in value):
             return 'dict(', ')', [(f'{key}=', item) for key, item in value.items()]

@@ -1,11 +1,10 @@
-"""The body of tools/new_pair.py: find the taps of two models, write the configs that join them."""
+"""The body of tools/new_pair.py: find the taps of two models and write the configs of the pair."""
 
 from __future__ import annotations
 
 import argparse
 import copy
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -20,23 +19,17 @@ from torch import nn
 
 from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.taps import FeatureTap, align_to_student
-from ..engine.config_options import move_root
-from ..errors import CibaError, exit_with_message
+from ..engine.config_checks.grids import RANGE_FIELDS
+from ..engine.config_checks.nested import dicts_with
+from ..engine.config_options import read_config_file
+from ..errors import ConfigError, exit_with_message
 from ..files import make_folder, require_not_read, write_file
 from ..shell import shell_command
-from .config_writing import Source, differences, write_fields
-from .data import PairModel, add_inputs, first_batch, read_features_only, require_same_form
+from .data import PairModel, first_batch, require_same_form
 from .tap_finder import TapCandidate, TapFinder, cell_size, closest_cell_size, query_counts
+from .templates import CODE_SIZE, make_configs
 
-BOTTLENECK_SIZES = (2, 4, 8, 16, 32, 64, 128)
-# The best of the paper's Table 2.
-CHOSEN_SIZE = 4
-BOTTLENECK_EPOCHS = 3
-LISTED_TAPS = 10
-
-_PACKAGE = __package__.rsplit('.', 1)[0]
-_RANGE_FIELDS = ('point_cloud_range', 'pc_range')
-_OWN_HOOKS = ('LossAveragingHook', 'DistillationRecordHook', 'SpectrumHook')
+_LISTED_TAPS = 10
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -49,8 +42,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         The parsed arguments.
     """
     parser = argparse.ArgumentParser(
-        description='List what could be tapped in two models and write three configs that distil '
-        'the one into the other: bottleneck training, CIBA, and MSE to compare with.'
+        description='List the features of two models that can be tapped, and write three configs '
+        'that distil one model into the other: bottleneck training, CIBA, and MSE for comparison.'
     )
     parser.add_argument('teacher', metavar='TEACHER_CFG', help='config of the trained teacher')
     parser.add_argument('student', metavar='STUDENT_CFG', help='config that trains the student')
@@ -76,8 +69,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
-        help="fields to override in both configs' data, data_root=DIR wherever it is used; the "
-        'written configs keep them',
+        help="fields to override in both configs' data, as in data_root=DIR; the written configs "
+        'keep them',
     )
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
     return parser.parse_args(arguments)
@@ -86,118 +79,78 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def examine(
     role: str, config: str, checkpoint: str | None, options: dict[str, Any] | None = None
 ) -> PairModel:
-    """Build a config's model and run it on one batch of the config's data.
+    """Build the model of a config and run it on one batch of the config's data.
 
     Args:
         role: ``'teacher'`` or ``'student'``.
         config: The config file.
-        checkpoint: Its trained weights; None for where its training will leave them.
-        options: Fields to override.
+        checkpoint: File with its trained weights; None for the last one that its training writes.
+        options: Fields to override; not of the model.
 
     Returns:
-        What was found.
+        The model with its batch and the features that can be tapped.
 
     Raises:
-        CibaError: The config cannot be read, or there are no data and none can be made up.
+        CibaError: The config cannot be read, its data do not exist, or its model does not run.
     """
-    cfg = read_config(config, role, options)
+    if any(key.split('.')[0] == 'model' for key in options or {}):
+        raise ConfigError(
+            '--cfg-options cannot change a model here: the written configs name the two models by '
+            'their files. Write the change into a config of its own and give that.'
+        )
+    cfg = read_config_file(config, options)
+    if not cfg.get('model'):
+        raise ConfigError(f'{config}: has no model; the {role} must be a config that trains one.')
     extent, field = find_extent(cfg)
     with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         model: nn.Module = registry.build(cfg.model)
     model.eval()
-    batch, real = first_batch(cfg, role, config)
+    batch = first_batch(cfg, role, config)
     if not isinstance(batch['inputs'], dict):
-        raise CibaError(
+        raise ConfigError(
             f'{config}: the data set gives the {role} its input as a '
             f'{type(batch["inputs"]).__name__}, and a pair needs inputs by name, as in '
             'dict(img=..., points=...), to give each model its own.'
         )
     finder = TapFinder(model, extent, list(query_counts(cfg.model)))
-    preprocessed = model.data_preprocessor(copy.deepcopy(batch), False)
-    candidates = finder.run(preprocessed)
-    if checkpoint is None:
-        checkpoint = expected_checkpoint(cfg, config)
-    return PairModel(role, config, checkpoint, cfg, batch, finder, candidates, extent, field, real)
-
-
-def read_config(config: str, role: str, options: dict[str, Any] | None = None) -> Config:
-    """Read one of the two configs.
-
-    Args:
-        config: The file.
-        role: Whose it is, for messages.
-        options: Fields to override; a new ``data_root`` replaces the old one in every path.
-
-    Returns:
-        The config.
-
-    Raises:
-        CibaError: There is no such file, it is no config or has no model, or an option would
-            change the model.
-    """
-    if not Path(config).is_file():
-        raise CibaError(f'{role}: there is no config {config}.')
-    try:
-        cfg = Config.fromfile(config)
-    except (SyntaxError, OSError, KeyError, TypeError, NameError, AttributeError) as error:
-        raise CibaError(f'{config}: not a valid config: {type(error).__name__}: {error}') from error
-    if not cfg.get('model'):
-        raise CibaError(f'{config}: has no model; the {role} must be a config that trains one.')
-    options = options or {}
-    if any(key.split('.')[0] == 'model' for key in options):
-        raise CibaError(
-            '--cfg-options cannot change a model here: the written configs name the two models by '
-            'their files. Write the change into a config of its own and give that.'
-        )
-    old_root = cfg.get('data_root')
-    cfg.merge_from_dict(options)
-    if old_root and cfg.data_root != old_root:
-        move_root(cfg, old_root, cfg.data_root)
-    return cfg
+    candidates = finder.run(model.data_preprocessor(copy.deepcopy(batch), False))
+    checkpoint = checkpoint or last_checkpoint(cfg, config)
+    return PairModel(role, config, checkpoint, cfg, batch, finder, candidates, extent, field)
 
 
 def find_extent(cfg: Config) -> tuple[list[float] | None, str]:
-    """The ground that a model's maps cover, from the point-cloud range in its config.
+    """Return the area that the BEV feature of a model covers, from its point-cloud range.
 
     Args:
-        cfg: The config. The model's own range counts first, then the config's, then its data's.
+        cfg: The config. A range in the model comes first, then one at the top of the config, then
+            one in its data.
 
     Returns:
-        (x_min, y_min, x_max, y_max) in metres and the field it is from; None if there is none.
+        (x_min, y_min, x_max, y_max) in metres and the field that states it; None and '' if none
+        does.
     """
-    data = {key: cfg[key] for key in ('val_dataloader', 'train_dataloader') if cfg.get(key)}
-    top = {key: cfg[key] for key in _RANGE_FIELDS if cfg.get(key)}
-    for tree, name in ((cfg.model, 'model'), (top, ''), (data, '')):
-        for field, bounds in _ranges_in(tree, name):
-            return [float(bounds[index]) for index in (0, 1, 3, 4)], field
+    trees: list[tuple[str, Any]] = [('model', cfg.model)]
+    trees += [('', {key: cfg[key]}) for key in RANGE_FIELDS if cfg.get(key)]
+    trees += [(key, cfg.get(key)) for key in ('val_dataloader', 'train_dataloader')]
+    for name, tree in trees:
+        for key in RANGE_FIELDS:
+            for field, part in dicts_with(tree, key, name):
+                bounds = part[key]
+                if isinstance(bounds, (list, tuple)) and len(bounds) == 6:
+                    extent = [float(bounds[index]) for index in (0, 1, 3, 4)]
+                    return extent, f'{field}.{key}'.lstrip('.')
     return None, ''
 
 
-def _ranges_in(tree: Any, name: str) -> list[tuple[str, Sequence[float]]]:
-    found = []
-    items: Any = []
-    if isinstance(tree, dict):
-        items = tree.items()
-    elif isinstance(tree, (list, tuple)):
-        items = enumerate(tree)
-    for key, value in items:
-        field = f'{name}.{key}' if name else str(key)
-        if key in _RANGE_FIELDS and isinstance(value, (list, tuple)) and len(value) == 6:
-            found.append((field, value))
-        else:
-            found += _ranges_in(value, field)
-    return found
-
-
-def expected_checkpoint(cfg: Config, config: str) -> str:
-    """Where the training of a config leaves its last weights.
+def last_checkpoint(cfg: Config, config: str) -> str:
+    """Return the last checkpoint that the training of a config writes.
 
     Args:
         cfg: The config.
         config: Its file.
 
     Returns:
-        The checkpoint, under the config's work folder.
+        The path, in the config's work folder.
     """
     folder = cfg.get('work_dir') or f'work_dirs/{Path(config).stem}'
     schedule = cfg.get('train_cfg') or {}
@@ -209,121 +162,64 @@ def expected_checkpoint(cfg: Config, config: str) -> str:
 def choose_taps(
     teacher: PairModel, student: PairModel, teacher_tap: str | None, student_tap: str | None
 ) -> tuple[TapCandidate, TapCandidate]:
-    """Decide where the two models are tapped.
+    """Choose where the two models are tapped.
 
     Args:
-        teacher: The examined teacher.
-        student: The examined student.
-        teacher_tap: What was asked for; None for the map that the teacher's head reads whose cells
-            are nearest in size to the student's.
-        student_tap: What was asked for; None for the finest map that the student's head reads.
+        teacher: The teacher.
+        student: The student.
+        teacher_tap: Name of the teacher's tap; None for the feature that its head reads whose cell
+            size is nearest to the student's.
+        student_tap: Name of the student's tap; None for the finest feature that its head reads.
 
     Returns:
         The teacher's tap and the student's.
 
     Raises:
-        CibaError: There is none, not the one asked for, or the two cannot be lined up in space.
+        ConfigError: There is no such tap, or the two features cannot be aligned.
     """
-    for side, asked in ((teacher, teacher_tap), (student, student_tap)):
-        if asked is None and not side.candidates:
-            raise CibaError(
-                f'{side.config}: nothing in the {side.role} could be tapped: found no map (B, C, '
-                'rows, columns) and no tokens (B, rows * columns, C) with '
-                + (
-                    f'the proportions of {side.extent_field}.'
-                    if side.extent
-                    else 'a point_cloud_range in the config to compare with.'
-                )
+    for model, name in ((teacher, teacher_tap), (student, student_tap)):
+        if name is None and not model.candidates:
+            proportions = (
+                f'the proportions of {model.extent_field}.'
+                if model.extent
+                else 'a point_cloud_range in the config to compare with.'
             )
-    chosen_student = (
-        student.finder.look_up(student_tap, student.candidates)
-        if student_tap
-        else student.candidates[0]
-    )
-    chosen_teacher = (
-        teacher.finder.look_up(teacher_tap, teacher.candidates)
-        if teacher_tap
-        else closest_cell_size(teacher.candidates, teacher.extent, chosen_student, student.extent)
-    )
-    _require_known_ground(teacher, chosen_teacher, student, chosen_student)
-    _require_alignment(teacher, chosen_teacher, student, chosen_student)
-    return chosen_teacher, chosen_student
-
-
-def _require_known_ground(
-    teacher: PairModel, teacher_tap: TapCandidate, student: PairModel, student_tap: TapCandidate
-) -> None:
-    """Refuse to compare a map on the ground with one that may be of something else, an image."""
-    if not (teacher_tap.grid and student_tap.grid):
-        return
-    for side, tap, other in ((teacher, teacher_tap, student), (student, student_tap, teacher)):
-        if side.extent is None and other.extent is not None:
-            raise CibaError(
-                f'{side.config}: has no point_cloud_range, so that nothing says which ground the '
-                f"{side.role}'s map at {tap.name} ({' x '.join(map(str, tap.grid))}) covers; the "
-                f"{other.role}'s covers {_metres(other.extent)}. If it is a map of the image and "
-                'not of the ground, the model has none to distil; else state its range at the top '
-                'of that config: point_cloud_range = [x_min, y_min, z_min, x_max, y_max, z_max].'
+            raise ConfigError(
+                f'{model.config}: nothing in the {model.role} could be tapped: found no feature '
+                f'(B, C, rows, columns) and no tokens (B, rows * columns, C) with {proportions}'
             )
+    if student_tap:
+        of_student = student.finder.look_up(student_tap, student.candidates)
+    else:
+        of_student = student.candidates[0]
+    if teacher_tap:
+        of_teacher = teacher.finder.look_up(teacher_tap, teacher.candidates)
+    else:
+        of_teacher = closest_cell_size(
+            teacher.candidates, teacher.extent, of_student, student.extent
+        )
+    _require_alignment((teacher, of_teacher), (student, of_student))
+    return of_teacher, of_student
 
 
 def _require_alignment(
-    teacher: PairModel, teacher_tap: TapCandidate, student: PairModel, student_tap: TapCandidate
+    teacher: tuple[PairModel, TapCandidate], student: tuple[PairModel, TapCandidate]
 ) -> None:
-    """Let the alignment itself say whether the two taps can be lined up."""
-    maps, taps = [], []
-    for side, chosen in ((teacher, teacher_tap), (student, student_tap)):
-        maps.append(torch.zeros(1, 1, *chosen.grid))
-        taps.append(FeatureTap(**chosen.arguments(side.extent)))
-    align_to_student(*maps, *taps)
-
-
-def show_candidates(side: PairModel, chosen: TapCandidate | None, console: Console) -> None:
-    """Print the taps of one model that could serve.
-
-    Args:
-        side: The examined model.
-        chosen: The one that is used; None if that could not be decided.
-        console: Where to print.
-    """
-    covered = 'no point_cloud_range in the config'
-    if side.extent:
-        covered = f'{_metres(side.extent)} from {side.extent_field}'
-    batch = 'one batch of its data' if side.data_are_real else 'a made-up batch: no data there'
-    # Paths and taps are there to be copied: none is broken at the width of the terminal.
-    console.print(f'\n{side.role}: {side.config}', markup=False, highlight=False, soft_wrap=True)
-    console.print(f'{covered}; {batch}', markup=False, highlight=False, soft_wrap=True)
-    listed = side.candidates[:LISTED_TAPS]
-    if chosen is not None and chosen.name not in [candidate.name for candidate in listed]:
-        listed = [chosen, *listed]
-    rows = [('', 'tap', 'shape', 'layout', 'grid', 'cell')]
-    for candidate in listed:
-        size = ''
-        if candidate.grid and side.extent:
-            size = f'{cell_size(candidate.grid, side.extent):.3g} m'
-        rows.append(
-            (
-                '→' if chosen is not None and candidate.name == chosen.name else '',
-                candidate.name,
-                ' x '.join(map(str, candidate.shape)),
-                candidate.layout,
-                ' x '.join(map(str, candidate.grid)),
-                size,
+    """Check that the grids of two taps can be aligned."""
+    for (model, tap), (other, other_tap) in ((teacher, student), (student, teacher)):
+        if tap.grid and other_tap.grid and model.extent is None and other.extent is not None:
+            raise ConfigError(
+                f'{model.config}: has no point_cloud_range, so that nothing says which ground the '
+                f"{model.role}'s feature at {tap.name} ({' x '.join(map(str, tap.grid))}) covers; "
+                f"the {other.role}'s covers {_metres(other.extent)}. If it is a feature of the "
+                'image, the model has no BEV feature to distil; else state its range at the top '
+                'of that config: point_cloud_range = [x_min, y_min, z_min, x_max, y_max, z_max].'
             )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        line = '  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    left_out = len(side.candidates) - LISTED_TAPS
-    if left_out > 0:
-        console.print(f'{left_out} more lie deeper in the model; any can be named.')
-    if side.finder.stopped_by is not None:
-        error = side.finder.stopped_by
-        console.print(
-            f'The untrained model ended with {type(error).__name__} behind these: {error}',
-            markup=False,
-        )
+    features, taps = [], []
+    for model, tap in (teacher, student):
+        features.append(torch.zeros(1, 1, *tap.grid))
+        taps.append(FeatureTap(**tap.arguments(model.extent)))
+    align_to_student(*features, *taps)
 
 
 def _metres(extent: Sequence[float]) -> str:
@@ -331,242 +227,94 @@ def _metres(extent: Sequence[float]) -> str:
     return f'x {x_min:g}..{x_max:g} m, y {y_min:g}..{y_max:g} m'
 
 
-def make_configs(
-    name: str,
-    out: Path,
-    teacher: PairModel,
-    student: PairModel,
-    teacher_tap: TapCandidate,
-    student_tap: TapCandidate,
-) -> dict[str, str]:
-    """The texts of the configs of a pair.
+def _print(console: Console, line: str) -> None:
+    """Print a line as it is: paths and taps are copied from the terminal, so none is wrapped."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_candidates(model: PairModel, chosen: TapCandidate | None, console: Console) -> None:
+    """Print the features of one model that can be tapped.
 
     Args:
-        name: Of the pair.
-        out: Folder they will be in.
-        teacher: The examined teacher.
-        student: The examined student.
-        teacher_tap: Where the teacher is tapped.
-        student_tap: Where the student is tapped.
-
-    Returns:
-        File name to text: CIBA, bottleneck training, and MSE if both features have as many
-        channels, without which there is nothing to subtract.
-
-    Raises:
-        CibaError: The teacher needs an input that cannot be added to the student's data.
+        model: The model.
+        chosen: The one that is used, which is marked; None if none could be chosen.
+        console: Where to print.
     """
-    names = {
-        'ciba': f'ciba_{name}_h{CHOSEN_SIZE}',
-        'bottleneck': f'bottleneck_{name}',
-        'mse': f'mse_{name}',
-    }
-    base = Config.fromfile(student.config)
-    wanted = _distillation_config(names, out, teacher, student, teacher_tap, student_tap)
-    texts = {
-        f'{names["ciba"]}.py': _text(
-            f"CIBA: the student's first {CHOSEN_SIZE} channels imitate a code of the teacher's.\n\n"
-            f'Teacher: {teacher.config}\nStudent: {student.config}\n'
-            'Written by tools/new_pair.py.\n',
-            _relative(student.config, out),
-            differences(base.to_dict(), wanted),
+    covered = 'no point_cloud_range in the config'
+    if model.extent:
+        covered = f'{_metres(model.extent)} from {model.extent_field}'
+    _print(console, f'\n{model.role}: {model.config}\n{covered}')
+    listed = model.candidates[:_LISTED_TAPS]
+    name = '' if chosen is None else chosen.name
+    if chosen is not None and name not in [candidate.name for candidate in listed]:
+        listed = [chosen, *listed]
+    rows = [('', 'tap', 'shape', 'layout', 'grid', 'cell')]
+    for candidate in listed:
+        has_size = candidate.grid and model.extent
+        rows.append(
+            (
+                '→' if candidate.name == name else '',
+                candidate.name,
+                ' x '.join(map(str, candidate.shape)),
+                candidate.layout,
+                ' x '.join(map(str, candidate.grid)),
+                f'{cell_size(candidate.grid, model.extent):.3g} m' if has_size else '',
+            )
         )
-    }
-    bottleneck = _bottleneck_config(wanted, student, teacher, teacher_tap, student_tap)
-    texts[f'{names["bottleneck"]}.py'] = _text(
-        'Algorithm 1: bottlenecks of several sizes for this pair, in one run.',
-        f'{names["ciba"]}.py',
-        differences(wanted, bottleneck),
-    )
-    if teacher_tap.channels == student_tap.channels:
-        texts[f'{names["mse"]}.py'] = _text(
-            'MSE: the student imitates all channels of the teacher, to compare with.',
-            f'{names["ciba"]}.py',
-            dict(model=dict(bottleneck=None)),
-        )
-    return texts
-
-
-def _distillation_config(
-    names: dict[str, str],
-    out: Path,
-    teacher: PairModel,
-    student: PairModel,
-    teacher_tap: TapCandidate,
-    student_tap: TapCandidate,
-) -> dict[str, Any]:
-    """All fields of the config of CIBA."""
-    wanted = copy.deepcopy(student.cfg.to_dict())
-    wanted['model'] = dict(
-        type='ciba_bev.Distiller',
-        student=Source('{{_base_.model}}'),
-        student_inputs=student.inputs,
-        student_tap=student_tap.arguments(student.extent),
-        teacher=dict(
-            config=teacher.config,
-            checkpoint=teacher.checkpoint,
-            inputs=teacher.inputs,
-            tap=teacher_tap.arguments(teacher.extent),
-        ),
-        bottleneck=dict(
-            config=str(out / f'{names["bottleneck"]}.py'),
-            checkpoint=f'work_dirs/{names["bottleneck"]}/epoch_{BOTTLENECK_EPOCHS}.pth',
-            size=CHOSEN_SIZE,
-        ),
-    )
-    add_inputs(wanted['train_dataloader'], student, teacher)
-    imports = (wanted.get('custom_imports') or {}).get('imports', [])
-    imports = [imports] if isinstance(imports, str) else list(imports)
-    imports += [_PACKAGE] if _PACKAGE not in imports else []
-    wanted['custom_imports'] = dict(imports=imports, allow_failed_imports=False)
-    hooks = list(wanted.get('custom_hooks') or [])
-    wanted['custom_hooks'] = hooks + _missing_hooks(wanted, _OWN_HOOKS, hooks)
-    return wanted
-
-
-def _missing_hooks(
-    config: dict[str, Any], names: Sequence[str], custom_hooks: Sequence[dict[str, Any]] = ()
-) -> list[dict[str, Any]]:
-    """Those of the package's hooks that a config has neither by default nor among others."""
-    hooks = [*(config.get('default_hooks') or {}).values(), *custom_hooks]
-    present = {str(hook['type']).rsplit('.', 1)[-1] for hook in hooks if hook and 'type' in hook}
-    return [dict(type=f'ciba_bev.{name}') for name in names if name not in present]
-
-
-def _bottleneck_config(
-    distillation: dict[str, Any],
-    student: PairModel,
-    teacher: PairModel,
-    teacher_tap: TapCandidate,
-    student_tap: TapCandidate,
-) -> dict[str, Any]:
-    """All fields of the config of Algorithm 1."""
-    wanted = copy.deepcopy(distillation)
-    wanted['model'] = dict(
-        type='ciba_bev.BottleneckTraining',
-        teacher=Source('{{_base_.model.teacher}}'),
-        student=dict(
-            config=student.config,
-            checkpoint=student.checkpoint,
-            inputs=student.inputs,
-            tap=Source('{{_base_.model.student_tap}}'),
-        ),
-        bottleneck=dict(
-            type='ciba_bev.VariationalBottleneck',
-            in_channels=teacher_tap.channels,
-            out_channels=student_tap.channels,
-        ),
-        bottleneck_sizes=[
-            size
-            for size in BOTTLENECK_SIZES
-            if size <= min(teacher_tap.channels, student_tap.channels)
-        ],
-    )
-    evaluator = dict(type='ciba_bev.BottleneckMetric')
-    wanted['val_dataloader'] = copy.deepcopy(student.cfg.val_dataloader.to_dict())
-    add_inputs(wanted['val_dataloader'], student, teacher)
-    read_features_only(wanted['train_dataloader'], wanted['val_dataloader'])
-    wanted['test_dataloader'] = wanted['val_dataloader']
-    wanted['val_evaluator'] = wanted['test_evaluator'] = evaluator
-    wanted['optim_wrapper'] = dict(
-        type='ciba_bev.BottleneckOptimWrapper',
-        constructor='ciba_bev.BottleneckOptimWrapperConstructor',
-        optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
-        clip_grad=dict(max_norm=35, norm_type=2),
-    )
-    wanted['param_scheduler'] = [
-        dict(type='LinearLR', start_factor=0.1, begin=0, end=200, by_epoch=False),
-        dict(
-            type='CosineAnnealingLR',
-            T_max=BOTTLENECK_EPOCHS,
-            eta_min_ratio=1e-2,
-            begin=0,
-            end=BOTTLENECK_EPOCHS,
-            by_epoch=True,
-            convert_to_iter_based=True,
-        ),
-    ]
-    wanted['train_cfg'] = dict(
-        type='EpochBasedTrainLoop', max_epochs=BOTTLENECK_EPOCHS, val_interval=1
-    )
-    # None of the distillation's: no student is trained.
-    wanted['custom_hooks'] = _missing_hooks(wanted, _OWN_HOOKS[:2])
-    return wanted
-
-
-def _text(title: str, base: str, fields: dict[str, Any]) -> str:
-    if fields.get('test_dataloader') == fields.get('val_dataloader'):
-        fields = _alias(fields, 'test_dataloader', 'val_dataloader')
-    if fields.get('test_evaluator') == fields.get('val_evaluator'):
-        fields = _alias(fields, 'test_evaluator', 'val_evaluator')
-    return f'"""{title}"""\n\n_base_ = [{base!r}]\n\n{write_fields(fields)}'.rstrip('\n')
-
-
-def _alias(fields: dict[str, Any], name: str, same: str) -> dict[str, Any]:
-    """The same fields, one of which is written as the name of another before it."""
-    if name not in fields:
-        return fields
-    others = {key: value for key, value in fields.items() if key != name}
-    written: dict[str, Any] = {}
-    for key, value in others.items():
-        written[key] = value
-        if key == same:
-            written[name] = Source(same)
-    return written
-
-
-def _relative(config: str, out: Path) -> str:
-    """How a config in ``out`` names another as its base."""
-    path = Path(config).resolve()
-    inside = Path.cwd() in path.parents
-    return os.path.relpath(path, out.resolve()) if inside else str(path)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        _print(console, '  '.join(c.ljust(width) for c, width in zip(row, widths)).rstrip())
+    left_out = len(model.candidates) - _LISTED_TAPS
+    if left_out > 0:
+        _print(console, f'{left_out} more are deeper in the model; any of them can be named.')
+    error = model.finder.stopped_by
+    if error is not None:
+        _print(console, f'The untrained model then stopped: {type(error).__name__}: {error}')
 
 
 def create_pair(args: argparse.Namespace, console: Console) -> list[Path]:
-    """Examine two models, print what was found, and write the configs.
+    """Run two models, print the features that can be tapped, and write the configs.
 
     Args:
         args: Arguments from :func:`parse_args`.
         console: Where to print.
 
     Returns:
-        The files.
+        The written files.
 
     Raises:
         CibaError: See :func:`examine`, :func:`choose_taps` and :func:`make_configs`.
     """
     read_checkpoints_safely()
-    # What data sets and layers say of themselves while they are built is not asked for here.
+    # Data sets and layers log at length while they are built.
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         teacher = examine('teacher', args.teacher, args.teacher_checkpoint, args.cfg_options)
         student = examine('student', args.student, args.student_checkpoint, args.cfg_options)
+    taps: Sequence[TapCandidate | None] = (None, None)
     try:
-        teacher_tap, student_tap = choose_taps(teacher, student, args.teacher_tap, args.student_tap)
-    except CibaError:
-        # To choose others, they must be seen.
-        for side in (teacher, student):
-            show_candidates(side, None, console)
-        raise
-    show_candidates(teacher, teacher_tap, console)
-    show_candidates(student, student_tap, console)
+        taps = choose_taps(teacher, student, args.teacher_tap, args.student_tap)
+    finally:
+        # Also after an error, to show which others can be named.
+        for model, tap in zip((teacher, student), taps):
+            show_candidates(model, tap, console)
     require_same_form(teacher, student)
 
     out = Path(args.out)
     name = args.name or f'{Path(args.teacher).stem}_to_{Path(args.student).stem}'
-    texts = make_configs(name, out, teacher, student, teacher_tap, student_tap)
+    texts = make_configs(name, out, (teacher, taps[0]), (student, taps[1]))
     make_folder(out)
-    for file_name in texts:
-        require_not_read(out / file_name, args.teacher, args.student)
-    files = []
-    for file_name, text in texts.items():
-        write_file(out / file_name, f'{text}\n')
-        files.append(out / file_name)
+    files = [out / file_name for file_name in texts]
+    for file in files:
+        require_not_read(file, args.teacher, args.student)
+    for file, text in zip(files, texts.values()):
+        write_file(file, text)
     if len(files) < 3:
-        console.print(
-            f"No MSE config: the teacher's feature has {teacher_tap.channels} channels and the "
-            f"student's {student_tap.channels}; plain MSE compares equal widths. CIBA needs none."
+        _print(
+            console,
+            f"No MSE config: the teacher's feature has {taps[0].channels} channels and the "
+            f"student's {taps[1].channels}; plain MSE needs equal numbers. CIBA does not.",
         )
     _show_commands(files, teacher, student, console)
     return files
@@ -576,37 +324,29 @@ def _show_commands(
     files: list[Path], teacher: PairModel, student: PairModel, console: Console
 ) -> None:
     ciba, bottleneck = files[:2]
-    steps = [
-        (f'the {side.role}, whose weights are not at {side.checkpoint}', 'train', side.config)
-        for side in (teacher, student)
-        if '://' not in side.checkpoint and not Path(side.checkpoint).is_file()
+    steps: list[tuple[Any, ...]] = [
+        (f'the {model.role}, whose weights are not at {model.checkpoint}', 'train', model.config)
+        for model in (teacher, student)
+        if '://' not in model.checkpoint and not Path(model.checkpoint).is_file()
     ]
     steps += [
         (
-            'Algorithm 1: bottlenecks of several sizes H, of which it proposes one',
+            'Algorithm 1: bottlenecks of several sizes H, of which it suggests one',
             'train',
             bottleneck,
         ),
-        (f'Algorithm 2 with H = {CHOSEN_SIZE}', 'train', ciba),
-        *[('plain MSE, to compare with', 'train', file) for file in files[2:]],
+        (f'Algorithm 2 with H = {CODE_SIZE}', 'train', ciba),
+        *[('plain MSE, for comparison', 'train', file) for file in files[2:]],
     ]
-    last = Path(expected_checkpoint(student.cfg, str(ciba))).name
-    weights = f'work_dirs/{ciba.stem}/{last}'
+    weights = f'work_dirs/{ciba.stem}/{Path(last_checkpoint(student.cfg, "")).name}'
     steps.append(('the distilled student, a plain student', 'test', student.config, weights))
-    console.print('\nWritten:')
-    for file in files:
-        console.print(f'  {file}', markup=False, highlight=False, soft_wrap=True)
-    console.print('Run, in this order:')
-    for remark, tool, *words in steps:
-        command = shell_command('python', _tool(tool), *words)
-        console.print(f'  # {remark}', markup=False, highlight=False, soft_wrap=True)
-        console.print(f'  {command}', markup=False, highlight=False, soft_wrap=True)
-
-
-def _tool(name: str) -> str:
-    """Another of the command lines, as it is called from here: those beside the running one."""
-    beside = Path(sys.argv[0]).parent / f'{name}.py'
-    return str(beside) if beside.is_file() else f'tools/{name}.py'
+    _print(console, '\n'.join(['\nWritten:', *(f'  {file}' for file in files)]))
+    _print(console, 'Run, in this order:')
+    for comment, tool, *words in steps:
+        # The tool beside this one, if it runs as a file.
+        path = Path(sys.argv[0]).parent / f'{tool}.py'
+        command = shell_command('python', path if path.is_file() else f'tools/{tool}.py', *words)
+        _print(console, f'  # {comment}\n  {command}')
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,41 +1,42 @@
-"""Running a model once to see which of its features could be tapped."""
+"""Find the features of a model that can be tapped, by running it once."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Iterator, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from ..distillation.taps import FeatureTap
-from ..errors import CibaError
+from ..engine.config_checks.nested import dicts_with
+from ..errors import CibaError, ConfigError
 
 Path = Tuple[Union[int, str], ...]
 
-# A map or a row of tokens of fewer cells is a pooled feature or a handful of queries.
-_LEAST_CELLS = 16
-# Of the ratio of rows to columns: sizes are rounded where a map is halved.
+# A feature with fewer cells is a pooled feature or a few queries.
+_MIN_CELLS = 16
+# Relative, for the ratio of rows to columns: strides round the sizes.
 _RATIO_TOLERANCE = 0.05
-# What the layers within a stage are made of; one of these is a tap only at the top of the tree.
-_BUILDING_BLOCKS = ('torch.', 'mmcv.cnn', 'mmengine.model', 'spconv')
+# Packages of basic layers, which are listed only at the top of the module tree.
+_BASIC_LAYERS = ('torch.', 'mmcv.cnn', 'mmengine.model', 'spconv')
 _QUERY_FIELDS = ('num_query', 'num_queries', 'num_proposals')
 
 
 @dataclass(frozen=True)
 class TapCandidate:
-    """A feature that could be tapped.
+    """A feature that can be tapped.
 
     Attributes:
         module: Dotted name of the submodule.
         source: ``'output'`` or ``'input'`` of it.
-        index: The way down to the tensor, empty if it is the output itself.
-        shape: On the batch that was run.
+        index: Indices and keys that lead to the tensor; empty if it is the output itself.
+        shape: Its shape on the batch.
         layout: ``'channels_first'`` or ``'tokens'``.
-        grid: Rows and columns, empty for a feature without a grid.
-        read_by_head: Whether a head at the top of the model is given it.
-        order: Later features have higher numbers.
+        grid: Rows and columns; empty for a feature without a grid.
+        order: Its number in the order of computation.
+        read_by_head: Whether it is an input of a head at the top of the model.
     """
 
     module: str
@@ -44,12 +45,12 @@ class TapCandidate:
     shape: tuple[int, ...]
     layout: str
     grid: tuple[int, ...]
-    read_by_head: bool
     order: int
+    read_by_head: bool = False
 
     @property
     def name(self) -> str:
-        """How the command line spells it: ``MODULE[:input][:INDEX]...``."""
+        """Its name on the command line: ``MODULE[:input][:INDEX]...``."""
         source = [] if self.source == 'output' else [self.source]
         return ':'.join([self.module, *source, *map(str, self.index)])
 
@@ -59,10 +60,13 @@ class TapCandidate:
         return self.shape[2] if self.layout == 'tokens' else self.shape[1]
 
     def arguments(self, extent: Sequence[float] | None) -> dict[str, Any]:
-        """Arguments of :class:`FeatureTap`, those that have no default's value.
+        """Return the arguments of :class:`FeatureTap` that differ from its defaults.
 
         Args:
-            extent: (x_min, y_min, x_max, y_max) of the grid in metres, if it is known.
+            extent: (x_min, y_min, x_max, y_max) of the grid in metres; None if it is not known.
+
+        Returns:
+            Name to value.
         """
         arguments: dict[str, Any] = dict(module=self.module)
         if self.source != 'output':
@@ -79,31 +83,30 @@ class TapCandidate:
 
 
 @dataclass
-class _Reading:
-    """One tensor that went into or came out of a submodule, at that submodule's last call."""
+class _CapturedTensor:
+    """An input or output tensor of the last call of a submodule."""
 
-    module: str
-    source: str
     index: Path
     shape: tuple[int, ...]
-    order: int
-    # Kept where it could serve, so that no later tensor can have the same identity.
+    # None if a tensor of this shape cannot be tapped.
+    candidate: TapCandidate | None
+    # Kept if it can be tapped, so that no later tensor gets the same id.
     tensor: Tensor | None
 
 
 class TapFinder:
-    """Finds the features of a model that could be tapped, by running it once.
+    """Find the features of a model that can be tapped, by running it once.
 
     Args:
         model: The model, in evaluation mode.
-        extent: (x_min, y_min, x_max, y_max) that its map covers, in metres; None for a model
-            whose features have no grid or whose extent is not known.
-        queries: Lengths of token rows that are no maps, such as the number of object queries.
+        extent: (x_min, y_min, x_max, y_max) of its BEV feature, in metres; None if its features
+            have no grid or the extent is not known.
+        queries: Numbers of tokens that are no grid, such as the number of object queries.
 
     Attributes:
-        stopped_by: The error that ended the forward pass early, if one did. What was read before
-            it is still listed: predictions of untrained weights can be more than a model's last
-            step was made for.
+        stopped_by: The error that stopped the forward pass, if any. The features before it are
+            listed all the same: the post-processing of a detector may fail on the predictions of
+            untrained weights.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class TapFinder:
         self.extent = extent
         self.queries = set(queries)
         self.stopped_by: Exception | None = None
-        self._readings: dict[tuple[str, str], list[_Reading]] = {}
+        self._captured: dict[tuple[str, str], list[_CapturedTensor]] = {}
         self._batch_size = 0
         self._count = 0
 
@@ -125,21 +128,21 @@ class TapFinder:
             batch: ``inputs`` and ``data_samples``, preprocessed.
 
         Returns:
-            What could serve, best first: what a head reads, then what is near the top of the
-            tree, then finer grids.
+            The features that can be tapped, best first: inputs of a head, then features near the
+            top of the module tree, then finer grids.
 
         Raises:
-            CibaError: The model fails before anything that could serve.
+            CibaError: The model fails before the first such feature.
         """
         self._batch_size = len(batch['data_samples'])
         handles = []
         for name, module in self.model.named_modules():
             if name:
-                handles.append(module.register_forward_hook(self._reader(name, 'output')))
+                handles.append(module.register_forward_hook(self._capture_hook(name, 'output')))
                 if '.' not in name and 'head' in name:
                     handles.append(
                         module.register_forward_pre_hook(
-                            self._reader(name, 'input'), with_kwargs=True
+                            self._capture_hook(name, 'input'), with_kwargs=True
                         )
                     )
         try:
@@ -158,85 +161,82 @@ class TapFinder:
         return candidates
 
     def look_up(self, name: str, candidates: Sequence[TapCandidate]) -> TapCandidate:
-        """Find what a command line asks for.
+        """Return the feature with a name.
 
         Args:
             name: ``MODULE[:input][:INDEX]...``.
             candidates: From :meth:`run`.
 
         Returns:
-            The candidate of this name.
+            The feature.
 
         Raises:
-            CibaError: The model has no such submodule, it was not called, or what was read there
-                is no feature; the message says what was found.
+            ConfigError: The model has no such submodule, it was not called, or its tensor is no
+                feature; the message says what was found.
         """
         module, source, index = parse_tap_name(name)
-        # The error about a submodule that does not exist is the tap's own.
+        # Raises the tap's own error if there is no such submodule.
         FeatureTap(module).attach(self.model)
-        known = {candidate.name: candidate for candidate in candidates}
-        readings = [
-            reading
-            for reading in self._readings.get((module, source), [])
-            if reading.index[: len(index)] == index
+        captured = [
+            tensor
+            for tensor in self._captured.get((module, source), [])
+            if tensor.index[: len(index)] == index
         ]
-        found = [self._candidate(reading) for reading in readings]
-        usable = [candidate for candidate in found if candidate is not None]
-        if len(usable) == 1:
-            return usable[0]
-        if not readings:
-            what = 'this submodule gave no tensor there, or was never called'
-        elif not usable:
-            shapes = ', '.join(str(reading.shape) for reading in readings[:4])
+        found = [tensor.candidate for tensor in captured if tensor.candidate is not None]
+        if len(found) == 1:
+            return found[0]
+        if not captured:
+            what = 'this submodule returned no tensor there, or was never called'
+        elif not found:
+            shapes = ', '.join(str(tensor.shape) for tensor in captured[:4])
             what = f'found shape {shapes}, expected {self._expectation()}'
         else:
-            what = f'several could serve: {", ".join(candidate.name for candidate in usable)}'
-        raise CibaError(
-            f'tap {name}: {what}. Taps that could serve: {", ".join(list(known)[:8]) or "none"}.'
-        )
+            what = f'several match: {", ".join(candidate.name for candidate in found)}'
+        names = ', '.join(candidate.name for candidate in candidates[:8])
+        raise ConfigError(f'tap {name}: {what}. Features that can be tapped: {names or "none"}.')
 
     def _expectation(self) -> str:
         ratio = '' if self.extent is None else f' of the proportions of {tuple(self.extent)}'
         return (
-            f'({self._batch_size}, C), or a map ({self._batch_size}, C, rows, columns) or tokens '
-            f'({self._batch_size}, rows * columns, C){ratio}'
+            f'({self._batch_size}, C), or a feature ({self._batch_size}, C, rows, columns) or '
+            f'tokens ({self._batch_size}, rows * columns, C){ratio}'
         )
 
-    def _reader(self, name: str, source: str) -> Any:
-        def read_output(module: nn.Module, args: tuple, output: Any) -> None:
-            self._keep(name, source, output)
+    def _capture_hook(self, name: str, source: str) -> Any:
+        """Return a forward hook, or a pre-hook with keyword arguments for ``'input'``."""
 
-        def read_input(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            self._keep(name, source, args, kwargs)
+        def capture(module: nn.Module, args: tuple, last: Any) -> None:
+            captured = []
+            for value in [last] if source == 'output' else [args, last]:
+                for index, tensor in _tensors_in(value):
+                    self._count += 1
+                    shape = tuple(tensor.shape)
+                    layout = self._layout_of(shape)
+                    candidate = None
+                    if layout is not None:
+                        candidate = TapCandidate(name, source, index, shape, *layout, self._count)
+                    kept = None if candidate is None else tensor
+                    captured.append(_CapturedTensor(index, shape, candidate, kept))
+            self._captured[name, source] = captured
 
-        return read_output if source == 'output' else read_input
-
-    def _keep(self, name: str, source: str, *values: Any) -> None:
-        readings = []
-        for value in values:
-            for index, tensor in _tensors_in(value):
-                self._count += 1
-                shape = tuple(tensor.shape)
-                kept = tensor if self._layout_of(shape) else None
-                readings.append(_Reading(name, source, index, shape, self._count, kept))
-        self._readings[name, source] = readings
+        return capture
 
     def _layout_of(self, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]] | None:
-        """Layout and grid if a tensor of this shape could be a feature, else None."""
+        """Return layout and grid if a tensor of this shape can be a feature, else None."""
         if len(shape) < 2 or shape[0] != self._batch_size or 0 in shape:
             return None
         if len(shape) == 2:
             return ('channels_first', ()) if self.extent is None else None
         if len(shape) == 4:
             grid = shape[2:]
-            fits = math.prod(grid) >= _LEAST_CELLS and self._has_proportions(grid)
-            return ('channels_first', grid) if fits else None
+            is_bev = math.prod(grid) >= _MIN_CELLS and self._has_proportions(grid)
+            return ('channels_first', grid) if is_bev else None
         if len(shape) == 3 and self.extent is not None and shape[1] not in self.queries:
             width, height = _size(self.extent)
             columns = round(math.sqrt(shape[1] * width / height))
             rows = shape[1] // max(columns, 1)
-            fits = rows * columns == shape[1] >= _LEAST_CELLS
-            if fits and self._has_proportions((rows, columns)):
+            is_grid = rows * columns == shape[1] >= _MIN_CELLS
+            if is_grid and self._has_proportions((rows, columns)):
                 return 'tokens', (rows, columns)
         return None
 
@@ -246,47 +246,28 @@ class TapFinder:
         width, height = _size(self.extent)
         return abs(grid[0] * width / (grid[1] * height) - 1) <= _RATIO_TOLERANCE
 
-    def _candidate(self, reading: _Reading, read_by_head: bool = False) -> TapCandidate | None:
-        form = self._layout_of(reading.shape)
-        if form is None:
-            return None
-        return TapCandidate(
-            reading.module,
-            reading.source,
-            reading.index,
-            reading.shape,
-            *form,
-            read_by_head,
-            reading.order,
-        )
-
     def _candidates(self) -> list[TapCandidate]:
-        modules = dict(self.model.named_modules())
-        readings = [
-            reading
-            for readings in self._readings.values()
-            for reading in readings
-            if reading.tensor is not None
+        captured = [
+            (tensor.candidate, id(tensor.tensor))
+            for tensors in self._captured.values()
+            for tensor in tensors
+            if tensor.candidate is not None
         ]
-        heads_read = {id(reading.tensor) for reading in readings if reading.source == 'input'}
-        # Of the names of one tensor, the one nearest to the top; there, whose output it is.
-        readings.sort(key=lambda reading: (_depth(reading), reading.source == 'input'))
+        inputs_of_heads = {identity for tap, identity in captured if tap.source == 'input'}
+        # A tensor with several names gets the one nearest to the top, as an output if possible.
+        captured.sort(key=lambda item: (item[0].module.count('.'), item[0].source == 'input'))
         chosen: dict[int, TapCandidate] = {}
-        for reading in readings:
-            identity = id(reading.tensor)
-            inner = _depth(reading) > 0
-            origin = type(modules[reading.module]).__module__
-            if identity in chosen or (inner and origin.startswith(_BUILDING_BLOCKS)):
-                continue
-            candidate = self._candidate(reading, identity in heads_read)
-            if candidate is not None:
-                chosen[identity] = candidate
+        for tap, identity in captured:
+            package = type(self.model.get_submodule(tap.module)).__module__
+            is_basic = '.' in tap.module and package.startswith(_BASIC_LAYERS)
+            if identity not in chosen and not is_basic:
+                chosen[identity] = replace(tap, read_by_head=identity in inputs_of_heads)
         return sorted(
             chosen.values(),
             key=lambda candidate: (
                 not candidate.read_by_head,
                 candidate.module.count('.'),
-                # Behind what a head reads come what heads give, which are predictions.
+                # Outputs of heads are predictions.
                 'head' in candidate.module and candidate.source == 'output',
                 -math.prod(candidate.grid),
                 -candidate.order,
@@ -295,7 +276,7 @@ class TapFinder:
 
 
 def parse_tap_name(name: str) -> tuple[str, str, Path]:
-    """Take apart the spelling of a tap on the command line.
+    """Split the name of a tap on the command line.
 
     Args:
         name: ``MODULE[:input][:INDEX]...``.
@@ -316,16 +297,16 @@ def closest_cell_size(
     other: TapCandidate,
     other_extent: Sequence[float] | None,
 ) -> TapCandidate:
-    """Of the best candidates, the one whose cells are nearest in size to another map's.
+    """Return the feature whose cell size is nearest to that of another model's feature.
 
     Args:
         candidates: Best first, at least one.
-        extent: Of their grids.
-        other: The other model's tap.
-        other_extent: Of its grid.
+        extent: (x_min, y_min, x_max, y_max) of their grids, in metres.
+        other: The other model's feature.
+        other_extent: Extent of its grid.
 
     Returns:
-        One of those that a head reads, if there are any; else the first.
+        One of the inputs of a head, if there are any; else the first.
     """
     read = [candidate for candidate in candidates if candidate.read_by_head]
     if not read or not other.grid:
@@ -341,32 +322,39 @@ def closest_cell_size(
 
 
 def cell_size(grid: Sequence[int], extent: Sequence[float] | None) -> float:
-    """Width of a cell in metres, or as a part of the whole where the extent is not known."""
+    """Return the width of a cell.
+
+    Args:
+        grid: Rows and columns.
+        extent: (x_min, y_min, x_max, y_max) of the grid, in metres.
+
+    Returns:
+        The width in metres, or as a fraction of the whole if the extent is None.
+    """
     return (1.0 if extent is None else _size(extent)[0]) / grid[1]
 
 
-def query_counts(tree: Any) -> Iterator[int]:
-    """Numbers of object queries that a model config states."""
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            if key in _QUERY_FIELDS and isinstance(value, int):
-                yield value
-            yield from query_counts(value)
-    elif isinstance(tree, (list, tuple)):
-        for value in tree:
-            yield from query_counts(value)
+def query_counts(model: dict) -> Iterator[int]:
+    """Walk through the numbers of object queries in a model config.
+
+    Args:
+        model: The model config.
+
+    Yields:
+        Each number.
+    """
+    for field in _QUERY_FIELDS:
+        for _, part in dicts_with(model, field, ''):
+            if isinstance(part[field], int):
+                yield part[field]
 
 
 def _size(extent: Sequence[float]) -> tuple[float, float]:
     return extent[2] - extent[0], extent[3] - extent[1]
 
 
-def _depth(reading: _Reading) -> int:
-    return reading.module.count('.')
-
-
 def _tensors_in(value: Any, index: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """Every tensor in nested sequences and dicts, with the way down to it."""
+    """Yield every tensor in nested sequences and dicts, with the indices that lead to it."""
     if isinstance(value, Tensor):
         yield index, value
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Pictures of boxes and points on cameras and from above; NumPy in, NumPy out."""
+"""Draw boxes and points on camera images and in bird's-eye view, with NumPy arrays."""
 
 from .bird_eye_view import DrawnBoxes, draw_bird_eye_view
 from .box_projection import box_corners, project_points, project_segments

@@ -1,4 +1,4 @@
-"""Drawing points and boxes seen from above."""
+"""Draw points and boxes in bird's-eye view."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .class_colours import class_colour
 
 BACKGROUND = '#10141a'
 GROUND_TRUTH_COLOUR = '#ffffff'
-# Size of the vehicle that carried nuScenes' sensors: from 1 m behind to 3.9 m before its rear axle.
+# Extent of nuScenes' vehicle in metres, from behind to in front of the rear axle, and to a side.
 _EGO_EXTENT = ((-1.0, 3.9), 0.95)
-# The LiDAR sits this far before the rear axle.
+# Distance of the LiDAR from the rear axle, in metres.
 _LIDAR_TO_REAR_AXLE = 0.94
 
 
 @dataclasses.dataclass(frozen=True)
 class DrawnBoxes:
-    """Boxes and what is known about them.
+    """Boxes with classes and scores.
 
     Attributes:
         boxes: (N, 7 or more) in the LiDAR frame (x right, y forward): centre, extents (m), yaw
@@ -39,12 +39,6 @@ class DrawnBoxes:
         """Return the number of boxes."""
         return len(self.class_names)
 
-    def select(self, chosen: np.ndarray) -> DrawnBoxes:
-        """Return the boxes an (N,) boolean mask selects."""
-        names = [name for name, keep in zip(self.class_names, chosen) if keep]
-        scores = None if self.scores is None else self.scores[chosen]
-        return DrawnBoxes(self.boxes[chosen], names, scores)
-
     def colours(self) -> list[tuple[int, int, int]]:
         """Return the RGB colour of each box."""
         return [class_colour(name) for name in self.class_names]
@@ -58,18 +52,17 @@ def draw_bird_eye_view(
     view_range: float = 51.2,
     show_scores: bool = False,
 ) -> None:
-    """Draw a key frame from above, the ego vehicle's front up.
+    """Draw a frame in bird's-eye view, with the ego vehicle heading up.
 
-    Ground truth is filled in class colours if it stands alone, and outlined in white beneath
-    the predictions otherwise.
+    Ground truth is filled in class colours; with predictions, it is outlined in white beneath them.
 
     Args:
-        axes: Where to draw.
+        axes: The axes to draw into.
         points: (N, 3 or more) in the LiDAR frame, metres.
         ground_truth: Annotated boxes, or None.
         predictions: Detected boxes, or None.
-        view_range: Half the side of the square that is shown, in metres.
-        show_scores: Whether to write the predictions' scores beside them.
+        view_range: Half the side length of the visible square, in metres.
+        show_scores: Whether to print the scores of the predictions.
     """
     axes.set_facecolor(BACKGROUND)
     points = np.asarray(points)

@@ -1,4 +1,4 @@
-"""Geometry of boxes and points seen by a camera."""
+"""Project boxes and points into camera images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def box_corners(boxes: np.ndarray) -> np.ndarray:
             y and z in metres, yaw about z in radians.
 
     Returns:
-        (N, 8, 3) corners in the same frame, the four of the front face first.
+        (N, 8, 3) corners in the same frame, those of the front face first.
     """
     boxes = np.asarray(boxes, dtype=np.float64)
     corners = _UNIT_CORNERS * boxes[:, None, 3:6] / 2
@@ -72,16 +72,16 @@ def project_points(points: np.ndarray, lidar2img: np.ndarray) -> tuple[np.ndarra
 def project_segments(
     segments: np.ndarray, lidar2img: np.ndarray, near: float = 0.1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Project line segments into an image, cut off at a plane just before the camera.
+    """Project line segments into an image, clipped at a near plane.
 
     Args:
         segments: (N, 2, 3) end points in the LiDAR frame, metres.
         lidar2img: (4, 4) LiDAR frame to homogeneous pixels.
-        near: Distance of the cutting plane from the camera in metres.
+        near: Distance of the near plane from the camera in metres.
 
     Returns:
-        (N, 2, 2) pixel coordinates, and (N,) whether anything of each segment is before the
-        camera.
+        (N, 2, 2) pixel coordinates, and (N,) whether a part of each segment is in front of the near
+        plane.
     """
     ends = segments @ lidar2img[:3, :3].T + lidar2img[:3, 3]
     depth = ends[..., 2]
@@ -89,5 +89,5 @@ def project_segments(
     span = depth[:, 1] - depth[:, 0]
     share = (near - depth[:, 0]) / np.where(np.abs(span) < 1e-12, 1e-12, span)
     crossing = ends[:, 0] + share[:, None] * (ends[:, 1] - ends[:, 0])
-    cut = np.where((depth <= near)[..., None], crossing[:, None], ends)
-    return cut[..., :2] / np.maximum(cut[..., 2:], near), visible
+    clipped = np.where((depth <= near)[..., None], crossing[:, None], ends)
+    return clipped[..., :2] / np.maximum(clipped[..., 2:], near), visible

@@ -1,4 +1,4 @@
-"""One colour for each detection class, the same on cameras and in bird's-eye view."""
+"""Colours of the detection classes."""
 
 from __future__ import annotations
 
@@ -18,5 +18,12 @@ OTHER_COLOUR = (200, 200, 200)
 
 
 def class_colour(class_name: str) -> tuple[int, int, int]:
-    """Return the RGB colour (0 to 255) of a detection class; grey for any other name."""
+    """Return the colour of a detection class.
+
+    Args:
+        class_name: Name of the class.
+
+    Returns:
+        RGB, 0 to 255; grey for unknown names.
+    """
     return CLASS_COLOURS.get(class_name, OTHER_COLOUR)

@@ -1,4 +1,4 @@
-"""Drawing boxes and LiDAR points into camera images."""
+"""Draw boxes and LiDAR points into camera images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FAR_OUTSIDE = 20_000
 
 
 def _to_fixed_point(pixels: np.ndarray) -> np.ndarray:
-    """Turn pixel coordinates whose first pixel's centre is (0.5, 0.5) into OpenCV's."""
+    """Convert pixel coordinates with the first pixel's centre at (0.5, 0.5) to OpenCV's."""
     limited = np.clip(pixels - 0.5, -_FAR_OUTSIDE, _FAR_OUTSIDE)
     return np.round(limited * 2**_SUBPIXEL_BITS).astype(np.int32)
 
@@ -25,18 +25,18 @@ def draw_boxes_on_image(
     scores: np.ndarray | None = None,
     thickness: int = 1,
 ) -> np.ndarray:
-    """Draw boxes as wire frames, their front faces tinted.
+    """Draw boxes as wire frames with tinted front faces.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         boxes: (N, 7 or more) in the LiDAR frame: centre, extents (m), yaw (rad).
         lidar2img: (4, 4) LiDAR frame to homogeneous pixels of this image.
         colours: RGB colour of each box.
-        scores: (N,) scores to write beside the boxes, or None.
+        scores: (N,) scores to print beside the boxes, or None.
         thickness: Line width in pixels.
 
     Returns:
-        A copy of the image with the boxes, near ones over far ones.
+        A copy of the image with the boxes; near boxes are drawn over far ones.
     """
     drawn = np.ascontiguousarray(image).copy()
     if len(boxes) == 0:
@@ -87,7 +87,15 @@ def _write_score(image: np.ndarray, text: str, corner: np.ndarray, colour: tuple
 
 
 def depth_colours(depth: np.ndarray, max_depth: float = 50.0) -> np.ndarray:
-    """Return (N, 3) uint8 RGB for depths in metres, red when near and blue from `max_depth` on."""
+    """Return the colours of depths, from red (near) to blue (far).
+
+    Args:
+        depth: (N,) metres.
+        max_depth: Depth from which on the colour is blue.
+
+    Returns:
+        (N, 3) uint8 RGB.
+    """
     share = np.clip(1.0 - np.asarray(depth) / max_depth, 0.0, 1.0)
     levels = np.round(255 * share).astype(np.uint8).reshape(-1, 1)
     return cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[:, 0, ::-1]
@@ -105,7 +113,7 @@ def draw_points_on_image(
         radius: Radius of a point in pixels.
 
     Returns:
-        A copy of the image with the points, near ones over far ones.
+        A copy of the image with the points; near points are drawn over far ones.
     """
     drawn = np.ascontiguousarray(image).copy()
     pixels, depth = project_points(np.asarray(points, dtype=np.float64)[:, :3], lidar2img)

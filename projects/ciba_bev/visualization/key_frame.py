@@ -1,17 +1,19 @@
-"""One key frame of a nuScenes data set, chosen by its token or its number and drawn to a file."""
+"""Draw a key frame of a nuScenes data set into a file."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 from nuscenes import NuScenes
 
-from ..errors import CibaError
+from ..errors import CibaError, ConfigError
 from ..files import require_not_read
-from .nuscenes_sample import draw_nuscenes_sample
+from .comparison import draw_comparison
+from .nuscenes_sample import draw_nuscenes_sample, read_key_frame
+from .sample_picture import write_picture
 
 
 def draw_key_frame(
@@ -23,27 +25,25 @@ def draw_key_frame(
     score_threshold: float = 0.3,
     points_on_images: bool = False,
 ) -> None:
-    """Draw a key frame's cameras, points and boxes.
+    """Draw the cameras, points and boxes of a key frame.
 
     Args:
         data_root: The nuScenes root.
-        version: Its table folder, such as ``v1.0-mini``.
+        version: Name of the folder of tables, such as ``v1.0-mini``.
         out_file: The picture to write (PNG).
-        sample: Token or number of the key frame; None for the one in the middle.
-        results_file: Detections to draw, in nuScenes' result format; None draws annotations only.
-        score_threshold: Detections with a lower score are left out.
+        sample: Token or index of the key frame; None for the one in the middle.
+        results_file: Detections to draw, in nuScenes' result format; None to draw annotations only.
+        score_threshold: Detections with a lower score are not drawn.
         points_on_images: Whether to draw the LiDAR points into the images, too.
 
     Raises:
-        CibaError: There are no such tables, there is no such sample, a file is missing or damaged,
-            or the picture cannot be written.
+        CibaError: The tables or the sample do not exist, a file is missing or damaged, or the
+            picture cannot be written.
     """
-    if not Path(data_root, version, 'sample.json').is_file():
-        raise CibaError(f'{data_root} has no nuScenes tables of version {version}.')
     if results_file is not None:
         require_not_read(out_file, results_file)
-    nusc = NuScenes(version=version, dataroot=str(data_root), verbose=False)
-    token = find_sample(nusc, str(len(nusc.sample) // 2) if sample is None else sample)
+    nusc = _open(data_root, version)
+    token = find_sample(nusc, sample)
     draw_nuscenes_sample(
         nusc,
         token,
@@ -54,21 +54,64 @@ def draw_key_frame(
     )
 
 
-def find_sample(nusc: NuScenes, sample: str) -> str:
+def draw_detectors(
+    data_root: str | os.PathLike,
+    version: str,
+    out_file: str | os.PathLike,
+    sample: str | None,
+    results: Mapping[str, str | os.PathLike],
+    score_threshold: float = 0.3,
+) -> None:
+    """Draw a key frame from above: its ground truth, and what each of several detectors finds.
+
+    Args:
+        data_root: The nuScenes root.
+        version: Name of the folder of tables, such as ``v1.0-mini``.
+        out_file: The picture to write (PNG).
+        sample: Token or index of the key frame; None for the one in the middle.
+        results: Detections in nuScenes' result format, by the name of the detector.
+        score_threshold: Detections with a lower score are not drawn.
+
+    Raises:
+        CibaError: As :func:`draw_key_frame`.
+    """
+    require_not_read(out_file, *results.values())
+    nusc = _open(data_root, version)
+    token = find_sample(nusc, sample)
+    frame = read_key_frame(nusc, token)
+    detections = {
+        name: frame.select(load_detections(file, token), score_threshold)
+        for name, file in results.items()
+    }
+    write_picture(draw_comparison(frame.points, frame.ground_truth, detections), out_file)
+
+
+def _open(data_root: str | os.PathLike, version: str) -> NuScenes:
+    if not Path(data_root, version, 'sample.json').is_file():
+        raise CibaError(f'{data_root} has no nuScenes tables of version {version}.')
+    return NuScenes(version=version, dataroot=str(data_root), verbose=False)
+
+
+def find_sample(nusc: NuScenes, sample: str | None) -> str:
     """Return the token of a key frame.
 
     Args:
         nusc: The data set.
-        sample: Its token or its number.
+        sample: Its token or its index; None for the one in the middle.
+
+    Returns:
+        The token.
 
     Raises:
-        CibaError: There is no such key frame.
+        ConfigError: There is no such key frame.
     """
+    if sample is None:
+        return nusc.sample[len(nusc.sample) // 2]['token']
     if sample.isdigit() and int(sample) < len(nusc.sample):
         return nusc.sample[int(sample)]['token']
     if any(record['token'] == sample for record in nusc.sample):
         return sample
-    raise CibaError(
+    raise ConfigError(
         f'there is no sample {sample!r} in {nusc.dataroot}. Give a token or a number below '
         f'{len(nusc.sample)}.'
     )
@@ -81,8 +124,11 @@ def load_detections(results_file: str | os.PathLike, sample_token: str) -> list[
         results_file: JSON file in the nuScenes detection result format.
         sample_token: Token of the key frame.
 
+    Returns:
+        The detections as in the file.
+
     Raises:
-        CibaError: The file is missing or of another format, or lacks the sample.
+        CibaError: The file does not exist or is of another format, or the sample is not in it.
     """
     try:
         results = json.loads(Path(results_file).read_text(encoding='utf-8'))['results']

@@ -1,10 +1,10 @@
-"""Pictures of nuScenes key frames, read through the devkit."""
+"""Draw nuScenes key frames, read by the devkit."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -36,7 +36,14 @@ _DETECTION_NAMES = {
 
 
 def quaternion_to_matrix(quaternion: list[float]) -> np.ndarray:
-    """Return the (3, 3) rotation of a quaternion (w, x, y, z), which need not be of unit length."""
+    """Convert a quaternion to a rotation matrix.
+
+    Args:
+        quaternion: (w, x, y, z), of any length.
+
+    Returns:
+        (3, 3) rotation matrix.
+    """
     w, x, y, z = np.asarray(quaternion, dtype=np.float64) / np.linalg.norm(quaternion)
     return np.array(
         [
@@ -62,7 +69,7 @@ def _sensor_to_world(nusc: NuScenes, sample_data: dict[str, Any]) -> np.ndarray:
 def _boxes_in_view(
     descriptions: list[dict[str, Any]], class_names: list[str], world_to_view: np.ndarray
 ) -> np.ndarray:
-    """Turn nuScenes boxes in the world into (N, 7) boxes of an upright frame."""
+    """Convert nuScenes boxes in the world frame to (N, 7) boxes in an upright frame."""
     boxes = np.zeros((len(class_names), 7))
     for row, description in zip(boxes, descriptions):
         rotation = world_to_view[:3, :3] @ quaternion_to_matrix(description['rotation'])
@@ -80,37 +87,61 @@ def _read_image(path: str) -> np.ndarray:
     return image[..., ::-1]
 
 
-def draw_nuscenes_sample(
-    nusc: NuScenes,
-    sample_token: str,
-    predictions: list[dict[str, Any]] | None = None,
-    score_threshold: float = 0.3,
-    out_file: str | os.PathLike | None = None,
-    points_on_images: bool = False,
-) -> np.ndarray:
-    """Draw a key frame of nuScenes or of a data set in its format.
+class KeyFrame(NamedTuple):
+    """A key frame in an upright frame at the LiDAR: x right, y forward, z up, metres.
 
-    Annotated objects that no LiDAR point lies on are left out, as in the detection evaluation.
+    Attributes:
+        images: (H, W, 3) uint8 RGB image of each camera channel.
+        lidar2img: (4, 4) from that frame to homogeneous pixels, for each channel.
+        points: (N, 3) LiDAR points.
+        ground_truth: Annotated boxes with LiDAR points on them; others are not evaluated.
+        world_to_view: (4, 4) from the world to that frame.
+    """
+
+    images: dict[str, np.ndarray]
+    lidar2img: dict[str, np.ndarray]
+    points: np.ndarray
+    ground_truth: DrawnBoxes
+    world_to_view: np.ndarray
+
+    def select(self, predictions: list[dict[str, Any]], score_threshold: float) -> DrawnBoxes:
+        """Return the detections that are drawn.
+
+        Args:
+            predictions: Detections in nuScenes' result format.
+            score_threshold: Those with a lower score are left out.
+
+        Returns:
+            Boxes of the known classes, in this frame.
+        """
+        kept = [
+            prediction
+            for prediction in predictions
+            if prediction['detection_score'] >= score_threshold
+            and prediction['detection_name'] in CLASS_COLOURS
+        ]
+        names = [prediction['detection_name'] for prediction in kept]
+        scores = np.array([prediction['detection_score'] for prediction in kept])
+        return DrawnBoxes(_boxes_in_view(kept, names, self.world_to_view), names, scores)
+
+
+def read_key_frame(nusc: NuScenes, sample_token: str) -> KeyFrame:
+    """Read what is drawn of a key frame.
 
     Args:
         nusc: The devkit's data set.
         sample_token: Token of the key frame.
-        predictions: Detections in nuScenes' result format: `translation`, `size`, `rotation` in
-            the world frame, `detection_name` and `detection_score`.  None draws ground truth only.
-        score_threshold: Predictions with a lower score are left out.
-        out_file: Where to write the picture as PNG, or None.
-        points_on_images: Whether to draw the LiDAR points into the images, too.
 
     Returns:
-        (H, W, 3) uint8 RGB picture.
+        The key frame.
 
     Raises:
-        CibaError: If a sensor file is missing or damaged.
+        CibaError: A sensor file is missing or damaged.
     """
     sample = nusc.get('sample', sample_token)
     lidar = nusc.get('sample_data', sample['data']['LIDAR_TOP'])
     lidar_to_world = _sensor_to_world(nusc, lidar)
-    # An upright frame at the LiDAR, in which boxes are exactly upright although the sensor leans.
+    # Boxes are upright in the world, whereas the sensor is tilted.
     forward = lidar_to_world[:3, 1]
     yaw = np.arctan2(forward[1], forward[0]) - np.pi / 2
     view_to_world = np.eye(4)
@@ -139,17 +170,45 @@ def draw_nuscenes_sample(
     ]
     names = [_DETECTION_NAMES[annotation['category_name']] for annotation in annotations]
     ground_truth = DrawnBoxes(_boxes_in_view(annotations, names, world_to_view), names)
-    detected = None
-    if predictions is not None:
-        detected = _detected_boxes(predictions, score_threshold, world_to_view)
-    scene = nusc.get('scene', sample['scene_token'])
+    return KeyFrame(images, lidar2img, points, ground_truth, world_to_view)
+
+
+def draw_nuscenes_sample(
+    nusc: NuScenes,
+    sample_token: str,
+    predictions: list[dict[str, Any]] | None = None,
+    score_threshold: float = 0.3,
+    out_file: str | os.PathLike | None = None,
+    points_on_images: bool = False,
+) -> np.ndarray:
+    """Draw a key frame of nuScenes or of a data set in its format.
+
+    Annotated objects without LiDAR points are not drawn, as they are not evaluated.
+
+    Args:
+        nusc: The devkit's data set.
+        sample_token: Token of the key frame.
+        predictions: Detections in nuScenes' result format: `translation`, `size`, `rotation` in
+            the world frame, `detection_name` and `detection_score`; None to draw ground truth only.
+        score_threshold: Predictions with a lower score are not drawn.
+        out_file: PNG file to write; None to write no file.
+        points_on_images: Whether to draw the LiDAR points into the images, too.
+
+    Returns:
+        (H, W, 3) uint8 RGB picture.
+
+    Raises:
+        CibaError: A sensor file is missing or damaged.
+    """
+    frame = read_key_frame(nusc, sample_token)
+    detected = None if predictions is None else frame.select(predictions, score_threshold)
     picture = compose_sample_picture(
-        images,
-        lidar2img,
-        points,
-        ground_truth,
+        frame.images,
+        frame.lidar2img,
+        frame.points,
+        frame.ground_truth,
         detected,
-        title=_title(nusc, scene, sample, detected, score_threshold),
+        title=_title(nusc, sample_token, detected, score_threshold),
         points_on_images=points_on_images,
     )
     if out_file is not None:
@@ -162,31 +221,15 @@ def _read_points(path: str) -> np.ndarray:
         raise CibaError(f'{path} is missing; download or simulate it again')
     values = np.fromfile(path, dtype=np.float32)
     if values.size % 5:
-        raise CibaError(f'{path} is truncated: {values.size} numbers are no multiple of 5')
+        raise CibaError(f'{path} is truncated: {values.size} numbers are not a multiple of 5')
     return values.reshape(-1, 5)
 
 
-def _detected_boxes(
-    predictions: list[dict[str, Any]], score_threshold: float, world_to_view: np.ndarray
-) -> DrawnBoxes:
-    kept = [
-        prediction
-        for prediction in predictions
-        if prediction['detection_score'] >= score_threshold
-        and prediction['detection_name'] in CLASS_COLOURS
-    ]
-    names = [prediction['detection_name'] for prediction in kept]
-    scores = np.array([prediction['detection_score'] for prediction in kept])
-    return DrawnBoxes(_boxes_in_view(kept, names, world_to_view), names, scores)
-
-
 def _title(
-    nusc: NuScenes,
-    scene: dict[str, Any],
-    sample: dict[str, Any],
-    detected: DrawnBoxes | None,
-    score_threshold: float,
+    nusc: NuScenes, sample_token: str, detected: DrawnBoxes | None, score_threshold: float
 ) -> str:
+    sample = nusc.get('sample', sample_token)
+    scene = nusc.get('scene', sample['scene_token'])
     first = nusc.get('sample', scene['first_sample_token'])
     seconds = (sample['timestamp'] - first['timestamp']) / 1e6
     shown = 'ground truth'

@@ -1,4 +1,4 @@
-"""Pictures of detections, drawn from the result file of the nuScenes metric."""
+"""Draw the detections in a result file of the nuScenes metric."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ def draw_predictions(
     count: int,
     score_threshold: float,
 ) -> list[Path]:
-    """Draw detections on the cameras and in bird-eye view, for frames spread over the results.
+    """Draw detections on the cameras and in bird's-eye view, for frames spread over the results.
 
     Args:
         results_file: A nuScenes detection result file (JSON).
-        info_file: The info file the detector was run on, wherever it lies; it states the version
-            of the tables.
+        info_file: The info file of the frames, in any folder; it states the version of the tables.
         data_root: The nuScenes root: tables, images and points.
         out_dir: Folder for the pictures, named ``<sample token>.png``.
         count: Number of frames.
-        score_threshold: Boxes with a lower score are left out.
+        score_threshold: Boxes with a lower score are not drawn.
 
     Returns:
-        The pictures.
+        The files of the pictures.
 
     Raises:
-        CibaError: There is no such result file, or there are no such tables.
+        CibaError: The result file or the tables do not exist.
     """
     results_file, out_dir = Path(results_file), Path(out_dir)
     if not results_file.is_file():
@@ -59,7 +58,7 @@ def draw_predictions(
     make_folder(out_dir)
     pictures = []
     for index in range(count):
-        # The middle of each of `count` equal stretches.
+        # The middle of each of `count` equal intervals.
         token = tokens[(2 * index + 1) * len(tokens) // (2 * count)]
         picture = out_dir / f'{token}.png'
         draw_nuscenes_sample(

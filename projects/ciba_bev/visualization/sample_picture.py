@@ -1,4 +1,4 @@
-"""One picture of a frame: its cameras above two views from the bird's eye."""
+"""Compose a picture of a frame: its cameras above two bird's-eye views."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def compose_sample_picture(
 ) -> np.ndarray:
     """Draw a frame.
 
-    Cameras show the predictions, or the ground truth if there are none; the views from above
-    show both. nuScenes' six cameras have their places, any others stand three in a row, and
-    without cameras the views from above are all there is.
+    Cameras show the predictions, or the ground truth if there are none; the bird's-eye views show
+    both. The six cameras of nuScenes are arranged by direction, others three in a row. Without
+    cameras the picture has only the bird's-eye views.
 
     Args:
         images: (H, W, 3) uint8 RGB image of each camera channel.
         lidar2img: (4, 4) LiDAR frame to homogeneous pixels, for each channel.
         points: (N, 3 or more) LiDAR points, metres, in a LiDAR frame with x right, y forward.
-        ground_truth: Annotated boxes in that frame, or None where nobody annotated it.
-        predictions: Detected boxes in that frame, or None where there is ground truth.
-        title: Written above the picture.
+        ground_truth: Annotated boxes in that frame; None if there are no annotations.
+        predictions: Detected boxes in that frame; may be None if there is ground truth.
+        title: Title of the picture.
         points_on_images: Whether to draw the LiDAR points into the images, too.
 
     Returns:
@@ -144,7 +144,7 @@ def _draw_camera_tile(
     boxes: DrawnBoxes,
     with_points: bool,
 ) -> np.ndarray:
-    """Scale an image to the tile's size first, so that lines are equally fine on any image."""
+    """Draw on an image that is resized first, so that lines have the same width on all images."""
     scale = _TILE_WIDTH / image.shape[1]
     size = (_TILE_WIDTH, round(image.shape[0] * scale))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -171,11 +171,11 @@ def _legend_handles(ground_truth: DrawnBoxes | None, predictions: DrawnBoxes | N
 
 
 def write_picture(picture: np.ndarray, out_file: str | os.PathLike) -> None:
-    """Write an RGB picture as PNG, complete or not at all.
+    """Write an RGB picture as PNG, atomically.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
-        out_file: Path of the PNG file; its folder is made if it is missing.
+        out_file: The PNG file; missing folders are created.
 
     Raises:
         CibaError: The file cannot be written.

@@ -5,7 +5,7 @@ from mmengine.registry import init_default_scope
 
 from ciba_bev.detection.bevformer import detector
 from ciba_bev.detection.nuscenes.can_bus import can_bus_from_ego_pose
-from ciba_bev.errors import CibaError
+from ciba_bev.errors import CibaError, ConfigError
 from ciba_bev.registry import MODELS
 
 CAMERAS = 2
@@ -353,17 +353,17 @@ def test_checkpointing_changes_no_gradient(make_sample):
 def test_missing_calibration_names_the_sample(model, make_sample):
     info = calibration()
     del info['lidar2cam']
-    with pytest.raises(KeyError, match="0a1b has no 'lidar2cam'"):
+    with pytest.raises(ConfigError, match="0a1b has no 'lidar2cam'"):
         bev_of(model, [images()], [make_sample(token='0a1b', **info)])
 
 
 def test_another_number_of_image_levels_is_refused(make_sample):
-    with pytest.raises(ValueError, match='num_levels=3, but img_neck gives 2'):
+    with pytest.raises(ConfigError, match='num_levels=3, but img_neck gives 2'):
         bev_of(build(num_levels=3), [images()], [make_sample(**calibration())])
 
 
 def test_points_must_be_shared_by_the_pillar_heights():
-    with pytest.raises(ValueError, match='num_spatial_points 6 is not a multiple of the 4'):
+    with pytest.raises(ConfigError, match='num_spatial_points 6 is not a multiple of the 4'):
         build(num_spatial_points=6)
 
 

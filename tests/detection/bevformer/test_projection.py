@@ -10,6 +10,7 @@ from ciba_bev.detection.bevformer.projection import (
     project_points,
     rotate_bev,
 )
+from ciba_bev.errors import ConfigError
 
 RANGE = (-8.0, -6.0, -5.0, 8.0, 6.0, 3.0)
 INTRINSIC = np.array([[100.0, 0.0, 80.0], [0.0, 110.0, 45.0], [0.0, 0.0, 1.0]])
@@ -43,7 +44,7 @@ def test_matrices_take_points_to_pixels(size):
 def test_a_missing_calibration_names_sample_and_remedy(missing):
     info = dict(metainfo(), token='0a1b')
     del info[missing]
-    with pytest.raises(KeyError, match=f"0a1b has no '{missing}'.*meta_keys of Pack3DDetInputs"):
+    with pytest.raises(ConfigError, match=f"0a1b has no '{missing}'.*meta_keys of Pack3DDetInputs"):
         lidar2img_matrices(info)
 
 

@@ -11,7 +11,7 @@ import pytest
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS
 
-from ciba_bev.detection.nuscenes.calibration import wrong_cameras
+from ciba_bev.detection.nuscenes.calibration import find_inconsistent_cameras
 from ciba_bev.detection.nuscenes.data_checks import DataError
 from ciba_bev.detection.nuscenes.info_creation import annotate_info_files
 from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_file
@@ -40,13 +40,13 @@ def without_sweeps(info):
 @pytest.mark.parametrize('change', [lambda info: info, without_sweeps])
 def test_matrices_of_todays_converter_pass(infos, change):
     for info in infos:
-        assert wrong_cameras(change(info)) == []
+        assert find_inconsistent_cameras(change(info)) == []
 
 
 @pytest.mark.parametrize('change', [lambda info: info, without_sweeps])
 def test_matrices_of_the_release_candidates_are_found(infos, change):
     for info in infos:
-        found = wrong_cameras(change(as_release_candidate(info)))
+        found = find_inconsistent_cameras(change(as_release_candidate(info)))
         assert {wrong.camera for wrong in found} == set(info['images'])
         assert all('1.1.0rc0 to rc2' in wrong.finding for wrong in found)
 
@@ -55,9 +55,11 @@ def test_a_real_key_frame(real_frame):
     """Its cameras recorded up to 43 ms before the LiDAR, and no past sweep says how it drove."""
     (path,) = real_frame.glob('*.pkl')
     (info,) = load_info_file(path)['data_list']
-    assert wrong_cameras(info) == []
+    assert find_inconsistent_cameras(info) == []
     # The camera behind to the left recorded half a millisecond before: motion is no excuse.
-    assert 'CAM_BACK_LEFT' in {wrong.camera for wrong in wrong_cameras(as_release_candidate(info))}
+    assert 'CAM_BACK_LEFT' in {
+        wrong.camera for wrong in find_inconsistent_cameras(as_release_candidate(info))
+    }
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_a_real_key_frame(real_frame):
 )
 def test_other_contradictions_are_measured(infos, damage, finding):
     damage(infos[2]['images']['CAM_BACK']['lidar2cam'])
-    ((camera, text),) = wrong_cameras(infos[2])
+    ((camera, text),) = find_inconsistent_cameras(infos[2])
     assert camera == 'CAM_BACK'
     assert re.search(finding, text)
     assert 'rc0' not in text
@@ -104,19 +106,19 @@ def moving(info, speed, turn_rate, camera_delay):
 def test_motion_between_lidar_and_camera_is_no_contradiction(infos, delay, with_sweeps):
     info = moving(infos[1], 15.0, np.radians(25), delay)
     if with_sweeps:
-        assert {wrong.camera for wrong in wrong_cameras(as_release_candidate(info))} == set(
-            info['images']
-        )
+        assert {
+            wrong.camera for wrong in find_inconsistent_cameras(as_release_candidate(info))
+        } == set(info['images'])
     else:
         info = without_sweeps(info)
-    assert wrong_cameras(info) == []
+    assert find_inconsistent_cameras(info) == []
 
 
 def test_infos_without_camera_poses_are_not_judged(infos):
     info = as_release_candidate(infos[0])
     for image in info['images'].values():
         del image['cam2ego']
-    assert wrong_cameras(info) == []
+    assert find_inconsistent_cameras(info) == []
 
 
 @pytest.fixture

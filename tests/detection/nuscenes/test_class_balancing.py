@@ -42,5 +42,5 @@ def test_a_class_without_objects_is_named(
     )
     with pytest.raises(DataError, match=message) as caught:
         balanced(dataset)
-    for way_out in ('metainfo.classes', 'num_classes', 'take the wrapper away'):
+    for way_out in ('metainfo.classes', 'num_classes', 'remove the wrapper'):
         assert way_out in str(caught.value)

@@ -113,8 +113,8 @@ def test_points_read_with_another_number_of_features_are_found(tmp_path):
 @pytest.mark.parametrize(
     ('column', 'value', 'finding'),
     [
-        (3, np.inf, '2 of its 3000 points hold NaN or infinity'),
-        (0, np.nan, '2 of its 3000 points hold NaN or infinity'),
+        (3, np.inf, '2 of its 3000 points contain NaN or infinity'),
+        (0, np.nan, '2 of its 3000 points contain NaN or infinity'),
         (1, -1e30, r'a coordinate is 1e\+30 m'),
     ],
 )

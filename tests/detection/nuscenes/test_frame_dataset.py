@@ -221,7 +221,7 @@ def test_an_image_that_is_damaged_later_is_named_in_loading(
         (lambda points: points[:0], 'the file is empty'),
         (
             lambda points: np.where(np.arange(5) == 3, np.float32(np.inf), points),
-            'hold NaN or infinity',
+            'contain NaN or infinity',
         ),
     ],
 )

@@ -106,11 +106,11 @@ def test_the_test_split_has_no_annotations(test_data, metric, root, tmp_path):
         (lambda root: (root / 'v1.0-mini/log.json').unlink(), r'log\.json: the table is missing'),
         (
             lambda root: (root / 'v1.0-mini/sample_data.json').write_text('[{"token": "a'),
-            r'sample_data\.json: the table is cut off',
+            r'sample_data\.json: the table is truncated',
         ),
         (
             lambda root: (root / 'v1.0-mini/scene.json').write_text('[{"token": ]'),
-            r'scene\.json: the table is cut off or damaged',
+            r'scene\.json: the table is truncated or damaged',
         ),
     ],
 )

@@ -184,7 +184,7 @@ def test_an_empty_list_of_sweeps_is_padded(turning):
 
 
 def test_points_without_room_for_the_time_lag_are_refused(turning):
-    with pytest.raises(CibaError, match='fifth number'):
+    with pytest.raises(CibaError, match='fifth feature'):
         LoadPointsFromMultiSweeps(load_dim=4, use_dim=4)
     results = turning()
     results['points'] = LiDARPoints(seen_at(0.0)[:, :4], points_dim=4)

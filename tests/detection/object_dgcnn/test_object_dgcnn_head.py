@@ -3,6 +3,7 @@ import torch
 
 from ciba_bev.detection.object_dgcnn import ObjectDGCNNHead
 from ciba_bev.detection.object_dgcnn.transformer import cell_centers
+from ciba_bev.errors import ConfigError
 
 
 def make_head(**changes):
@@ -70,10 +71,10 @@ def test_samples_of_a_batch_do_not_meet():
 
 
 def test_another_number_of_levels_is_refused():
-    with pytest.raises(ValueError, match=r'num_levels=3, but the neck gives 2.*num_outs'):
+    with pytest.raises(ConfigError, match=r'num_levels=3, but the neck gives 2.*num_outs'):
         make_head(num_levels=3)(make_levels())
 
 
 def test_an_unknown_self_attention_is_refused():
-    with pytest.raises(ValueError, match="'graph' or 'multihead', got 'dgcnn'"):
+    with pytest.raises(ConfigError, match="'graph' or 'multihead', got 'dgcnn'"):
         make_head(self_attention='dgcnn')

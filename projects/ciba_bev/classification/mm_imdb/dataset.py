@@ -1,4 +1,4 @@
-"""Rows of MM-IMDB's HDF5 file, resident in memory."""
+"""MM-IMDB, read from its HDF5 file into memory."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ from typing import TYPE_CHECKING, Sequence
 import numpy as np
 import torch
 
-from ...errors import CibaError
+from ...errors import CibaError, ConfigError
 from ...registry import DATASETS
-from ..batches import ResidentDataset
+from ..batches import InMemoryDataset
 
 if TYPE_CHECKING:
     import h5py
 
-# Modality to key of the file.
+# Modality to key in the file.
 KEYS = {'text': 'features', 'image': 'vgg_features'}
 LABELS = 'genres'
-# The file's own partition, as row numbers.
+# The published partition, as row numbers.
 SPLITS = {'train': (0, 15552), 'val': (15552, 18160), 'test': (18160, 25959)}
 
 
 @DATASETS.register_module()
-class MMIMDBDataset(ResidentDataset):
-    """One split of MM-IMDB, read once.
+class MMIMDBDataset(InMemoryDataset):
+    """One split of MM-IMDB.
 
     Args:
         file: ``multimodal_imdb.hdf5``, with ``features`` (N, 300) of the plots, ``vgg_features``
             (N, 4096) of the posters and ``genres`` (N, 23) of zeros and ones.
-        split: ``'train'``, ``'val'`` or ``'test'``; which rows that are follows from the file's
-            attribute of that name, if it has one, otherwise they are the published ones.
-        inputs: Modalities to read, ``'text'`` and ``'image'``.
+        split: ``'train'``, ``'val'`` or ``'test'``. Its rows are those of the file's attribute of
+            that name, or the published ones if there is no such attribute.
+        inputs: Modalities to read, of ``'text'`` and ``'image'``.
 
     Attributes:
         classes: Number of genres.
-        shapes: Of a sample's inputs, by modality.
+        shapes: Shape of a sample's inputs, by modality.
 
     Raises:
-        CibaError: The file, a key or rows are missing, or a value is none that it can be; the
-            message names file, key and row.
+        ConfigError: There is no such modality or split.
+        CibaError: The file, a key or rows are missing, or a value is impossible; the message names
+            file, key and row.
     """
 
     def __init__(
@@ -48,12 +49,12 @@ class MMIMDBDataset(ResidentDataset):
         split: str = 'train',
         inputs: Sequence[str] = ('text', 'image'),
     ) -> None:
-        # Takes a while, and other data sets do without it.
+        # Slow to import, and not needed by other data sets.
         import h5py
 
         unknown = [name for name in inputs if name not in KEYS]
         if unknown or split not in SPLITS:
-            raise CibaError(
+            raise ConfigError(
                 f'MMIMDBDataset: inputs {list(inputs)} must be of {list(KEYS)}, and split '
                 f'{split!r} of {list(SPLITS)}.'
             )
@@ -71,16 +72,16 @@ class MMIMDBDataset(ResidentDataset):
         except CibaError:
             raise
         except Exception as error:
-            # A damaged file may make the library raise anything.
+            # h5py raises all kinds of exceptions for damaged files.
             reason = ' '.join(str(error).split())
             raise CibaError(
-                f'{file}: is no readable HDF5 file ({reason}). Download it again.'
+                f'{file}: not a readable HDF5 file ({reason}). Download it again.'
             ) from error
-        wrong = np.flatnonzero(~np.isin(labels, (0, 1)).all(1))
-        if wrong.size:
+        invalid = np.flatnonzero(~np.isin(labels, (0, 1)).all(1))
+        if invalid.size:
             raise CibaError(
-                f'{file}: {LABELS}, row {first + int(wrong[0])}: labels must be 0 or 1 '
-                f'({wrong.size} such rows).'
+                f'{file}: {LABELS}, row {first + int(invalid[0])}: labels must be 0 or 1 '
+                f'({invalid.size} such rows).'
             )
         self.file = file
         self.classes = labels.shape[1]
@@ -92,12 +93,19 @@ class MMIMDBDataset(ResidentDataset):
         )
 
     def source(self, name: str) -> str:
-        """Where inputs of a modality or ``'labels'`` come from, for messages."""
+        """Return the file and key of a modality or of ``'labels'``, for messages.
+
+        Args:
+            name: The modality, or ``'labels'``.
+
+        Returns:
+            The file and the key.
+        """
         return f'{self.file}, {KEYS.get(name, LABELS)}'
 
 
 def _read(content: h5py.File, file: str, key: str, rows: slice) -> np.ndarray:
-    """Rows of a key as float32."""
+    """Return rows of a key as float32."""
     if key not in content:
         raise CibaError(f'{file}: has no {key}; it has {", ".join(content) or "nothing"}.')
     stored = content[key]
@@ -107,10 +115,10 @@ def _read(content: h5py.File, file: str, key: str, rows: slice) -> np.ndarray:
             'a table are needed. Is the download complete?'
         )
     values = stored[rows].astype(np.float32)
-    wrong = np.flatnonzero(~np.isfinite(values).all(1))
-    if wrong.size:
+    invalid = np.flatnonzero(~np.isfinite(values).all(1))
+    if invalid.size:
         raise CibaError(
-            f'{file}: {key}, row {rows.start + int(wrong[0])}: a value is NaN or infinite '
-            f'({wrong.size} such rows).'
+            f'{file}: {key}, row {rows.start + int(invalid[0])}: a value is NaN or infinite '
+            f'({invalid.size} such rows).'
         )
     return values

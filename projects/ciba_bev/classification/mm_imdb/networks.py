@@ -1,9 +1,10 @@
 """The networks of the MM-IMDB experiments (paper, Sec. 5.2 and D.3).
 
-The encoders are the public two-layer maxout networks with every intermediate feature narrowed to
-64; the head is the public one, a linear layer, a ReLU and a linear layer. The distilled feature is
-the output of ``feature``, 64 channels in all networks: of one modality the normalised output of the
-encoder, of both the linear projection. Dropout follows it, so a distillation loss sees no noise.
+The encoders are the published two-layer maxout networks with 64 channels in every intermediate
+feature; the head is the published one, a linear layer, a ReLU and a linear layer. The distilled
+feature is the output of ``feature``, which has 64 channels in all networks: the normalised output
+of the encoder for one modality, the linear projection for both. Dropout comes after it, so that the
+distillation loss has no such noise.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from torch import Tensor, nn
 
 from ...registry import MODELS
 
-# The public network's, ten times torch's default.
+# As in the published network: ten times torch's default.
 _INPUT_EPS = 1e-4
 
 
 class Maxout(nn.Module):
-    """A linear layer of which every output is the largest of a few (Goodfellow et al. 2013).
+    """Linear layer with maxout activation (Goodfellow et al. 2013).
 
     Args:
-        in_channels: Inputs.
-        out_channels: Outputs.
-        pool_size: Linear functions an output is the maximum of.
+        in_channels: Input channels.
+        out_channels: Output channels.
+        pool_size: Number of linear functions whose maximum is an output.
     """
 
     def __init__(self, in_channels: int, out_channels: int, pool_size: int = 2) -> None:
@@ -33,7 +34,14 @@ class Maxout(nn.Module):
         self.linear = nn.Linear(in_channels, out_channels * pool_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels) to (B, out_channels)."""
+        """Apply the layer.
+
+        Args:
+            x: (B, in_channels).
+
+        Returns:
+            (B, out_channels).
+        """
         return self.linear(x).unflatten(-1, (-1, self.pool_size)).amax(-1)
 
 
@@ -41,11 +49,11 @@ class MaxoutEncoder(nn.Module):
     """Two maxout layers with batch normalisation before, between and after them.
 
     Args:
-        in_channels: Inputs.
+        in_channels: Input channels.
         channels: Hidden and output channels.
         pool_size: See :class:`Maxout`.
-        dropout: Probability that a hidden channel is dropped. The input is not dropped, and what
-            follows the last normalisation is left to the caller.
+        dropout: Dropout probability of the hidden channels. There is no dropout on the input and
+            after the last normalisation.
     """
 
     def __init__(
@@ -62,7 +70,14 @@ class MaxoutEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels) to (B, channels)."""
+        """Encode a batch.
+
+        Args:
+            x: (B, in_channels).
+
+        Returns:
+            (B, channels).
+        """
         return self.layers(x)
 
 
@@ -72,15 +87,15 @@ def _make_head(channels: int, genres: int) -> nn.Sequential:
 
 @MODELS.register_module()
 class MMIMDBNetwork(BaseModule):
-    """Genres from one modality.
+    """Classifier of genres from one modality.
 
     Args:
-        modality: Which input it reads, ``'image'`` or ``'text'``.
-        in_channels: Its channels: 4096 of an image, 300 of a text.
-        channels: Of all intermediate features.
-        genres: Labels.
+        modality: The input that it reads, ``'image'`` or ``'text'``.
+        in_channels: Channels of the input: 4096 for images, 300 for texts.
+        channels: Channels of all intermediate features.
+        genres: Number of genres.
         pool_size: See :class:`Maxout`.
-        dropout: Probability of dropping, in the encoder and after it.
+        dropout: Dropout probability, in the encoder and after it.
     """
 
     def __init__(
@@ -104,7 +119,7 @@ class MMIMDBNetwork(BaseModule):
         """Classify a batch.
 
         Args:
-            inputs: The modality by its name, (B, in_channels).
+            **inputs: Name of each modality to (B, in_channels).
 
         Returns:
             Logits (B, genres).
@@ -114,15 +129,15 @@ class MMIMDBNetwork(BaseModule):
 
 @MODELS.register_module()
 class MMIMDBFusionNetwork(BaseModule):
-    """Genres from both modalities: their encoded features side by side, projected linearly.
+    """Classifier of genres from both modalities: encoded features, concatenated and projected.
 
     Args:
-        image_channels: Of an image.
-        text_channels: Of a text.
-        channels: Of all intermediate features.
-        genres: Labels.
+        image_channels: Channels of an image.
+        text_channels: Channels of a text.
+        channels: Channels of all intermediate features.
+        genres: Number of genres.
         pool_size: See :class:`Maxout`.
-        dropout: Probability of dropping, in the encoder and after it.
+        dropout: Dropout probability, in the encoders and after them.
     """
 
     def __init__(

@@ -1,10 +1,11 @@
 """The spectral feature of a sound: mel-frequency cepstral coefficients over time.
 
-The published RAVDESS features are known by their mean -10.59 and deviation 85.66 alone. Forty
-coefficients in the customary conventions (decibels of 128 Slaney mel bands, orthonormal DCT) have
-such numbers: the first coefficient is sqrt(128) times the mean level, some -40 dB in speech, or
-about -450; the others scatter around zero. Divided by forty that is a mean of about -11, and its
-square alone makes a deviation of about 70. Thirteen or twenty coefficients would have another mean.
+All that is known of the published RAVDESS features is their mean, -10.59, and standard deviation,
+85.66. Forty coefficients in the usual conventions (decibels of 128 Slaney mel bands, orthonormal
+DCT) have similar statistics: the first coefficient is sqrt(128) times the mean level, which is
+about -40 dB in speech, or about -450; the others are distributed around zero. Averaged over forty
+coefficients the mean is about -11, and the first coefficient alone gives a standard deviation of
+about 70. Thirteen or twenty coefficients would have another mean.
 """
 
 from __future__ import annotations
@@ -31,16 +32,17 @@ def cepstral_coefficients(
     hop: int = HOP,
     dynamic_range: float = 80.0,
 ) -> np.ndarray:
-    """Mel-frequency cepstral coefficients.
+    """Return mel-frequency cepstral coefficients.
 
     Args:
         waveform: (samples,), full scale at one.
-        rate: Samples a second.
-        coefficients: Of the cosine transform, from the first, which is the level.
-        bands: Mel bands from zero to half the rate.
-        window: Samples of a (Hann) window, centred on its frame; zeros beyond both ends.
+        rate: Sampling rate in Hz.
+        coefficients: Number of coefficients of the cosine transform; the first is the level.
+        bands: Number of mel bands from zero to half the sampling rate.
+        window: Length of the Hann window, in samples. Windows are centred on their frames, with
+            zeros beyond both ends.
         hop: Samples between frames.
-        dynamic_range: Levels further below the loudest are raised to it, in decibels.
+        dynamic_range: Levels are clipped from below at the loudest minus this, in decibels.
 
     Returns:
         (coefficients, 1 + samples // hop), float32.
@@ -58,11 +60,11 @@ def cepstral_coefficients(
 
 @lru_cache(maxsize=4)
 def mel_filters(rate: int, window: int, bands: int) -> np.ndarray:
-    """Triangular filters, equally spaced in mel, each of unit area.
+    """Return triangular filters, equally spaced in mel, each of unit area.
 
     Args:
-        rate: Samples a second.
-        window: Samples of a window.
+        rate: Sampling rate in Hz.
+        window: Length of the window, in samples.
         bands: Number of filters.
 
     Returns:

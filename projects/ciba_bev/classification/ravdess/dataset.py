@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ...errors import CibaError
+from ...errors import CibaError, ConfigError
 from ...registry import DATASETS
 from ..prepared_files import (
     read_array,
@@ -31,7 +31,7 @@ from ..prepared_files import (
 # In the order of the third field of a clip's name, 01 to 08.
 EMOTIONS = ('neutral', 'calm', 'happy', 'sad', 'angry', 'fearful', 'disgust', 'surprised')
 MODALITIES = ('audio', 'image')
-# Rows and columns of the published frames, which the networks were made for.
+# Rows and columns of the published frames.
 IMAGE_SIZE = (256, 512)
 # Modality, channel, emotion, intensity, statement, repetition, actor.
 CLIP_NAME = re.compile(r'\d\d(?:-\d\d){6}')
@@ -49,11 +49,11 @@ class _Row(NamedTuple):
 
 @DATASETS.register_module()
 class RavdessDataset(Dataset):
-    """Clips of one split; what is needed of them is read from the disk when it is asked for.
+    """Clips of one split of RAVDESS, read from the disk on access.
 
-    Every row of the CSV file and the size of every file is checked at the start. A file's name
-    without a folder is looked for in the modality's folder, one with a folder in ``data_root``. A
-    first row without a number in the label's column is a heading.
+    Every row of the CSV file and the size of every file is checked on construction. File names
+    without a folder are relative to the modality's folder, those with a folder to ``data_root``. A
+    first row without a number in the label column is a heading.
 
     Args:
         data_root: Folder of the prepared data.
@@ -62,19 +62,20 @@ class RavdessDataset(Dataset):
         audio_folder: Folder of the spectral features.
         image_folder: Folder of the frames.
         audio_mean: Subtracted from the spectral features.
-        audio_std: Divides them then.
-        image_mean: Of red, green and blue, from 0 to 1.
-        image_std: Of the same.
-        image_size: Rows and columns that images must have.
-        resize_images: Resize images of another size instead of refusing them.
+        audio_std: Divisor of the difference.
+        image_mean: Mean of red, green and blue, from 0 to 1.
+        image_std: Standard deviation of red, green and blue.
+        image_size: Rows and columns of the images.
+        resize_images: Resize images of another size instead of raising an error.
 
     Attributes:
         classes: Number of emotions.
-        shapes: Of a sample's inputs, by modality.
+        shapes: Shape of a sample's inputs, by modality.
 
     Raises:
-        CibaError: A modality does not exist, the CSV file is missing or faulty, or a file has
-            another size than the others or than ``image_size``; the message names file and row.
+        ConfigError: There is no such modality.
+        CibaError: The CSV file is missing or invalid, or the size of a file differs from the others
+            or from ``image_size``; the message names file and row.
     """
 
     classes = len(EMOTIONS)
@@ -95,7 +96,7 @@ class RavdessDataset(Dataset):
     ) -> None:
         unknown = [name for name in inputs if name not in MODALITIES]
         if unknown or not inputs:
-            raise CibaError(f'inputs is {list(inputs)}; it must be of {", ".join(MODALITIES)}.')
+            raise ConfigError(f'inputs is {list(inputs)}; it must be of {", ".join(MODALITIES)}.')
         self.root = Path(data_root)
         self.csv_file = self.root / csv_file
         self.inputs = tuple(inputs)
@@ -116,15 +117,15 @@ class RavdessDataset(Dataset):
         """Read a clip.
 
         Args:
-            index: Its place in the CSV file.
+            index: Its index in the CSV file.
 
         Returns:
             ``inputs``, by modality: ``audio`` (1, coefficients, frames) and ``image``
             (3, rows, columns), float32, normalised; ``labels``, an int; ``names``, the name of the
-            audio file without its ending.
+            audio file without suffix.
 
         Raises:
-            CibaError: A file cannot be read, or is not like the others.
+            CibaError: A file cannot be read, or its size differs from the others.
         """
         row = self._rows[index]
         readers = {'audio': self._read_audio, 'image': self._read_image}
@@ -140,44 +141,44 @@ class RavdessDataset(Dataset):
         for index, (line, cells) in enumerate(listed):
             if index == 0 and len(cells) == 3 and not _is_number(cells[2]):
                 continue
-            place = self._place(line)
+            source = self._row_name(line)
             if len(cells) != 3:
                 raise CibaError(
-                    f'{place} has {len(cells)} columns; it must have three: audio file, image '
+                    f'{source} has {len(cells)} columns; it must have three: audio file, image '
                     'file, label.'
                 )
             row = _Row(
                 line,
-                self._find(audio_folder, cells[0], place),
-                self._find(image_folder, cells[1], place),
-                _read_label(cells[2], place),
+                self._find(audio_folder, cells[0], source),
+                self._find(image_folder, cells[1], source),
+                _read_label(cells[2], source),
             )
-            _require_same_clip(row, place)
+            _require_same_clip(row, source)
             rows.append(row)
         if not rows:
             raise CibaError(f'{self.csv_file}: lists no clips.')
         return rows
 
-    def _find(self, folder: Path, name: str, place: str) -> Path:
+    def _find(self, folder: Path, name: str, source: str) -> Path:
         path = folder / name if Path(name).name == name else self.root / name
-        require_file(path, place)
+        require_file(path, source)
         return path
 
     def _check_sizes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each modality's input; every file's beginning is read for it."""
+        """Return the shape of each modality's input, from the headers of all files."""
         shapes: dict[str, tuple[int, ...]] = {}
         for row in self._rows:
-            place = self._place(row.line)
+            source = self._row_name(row.line)
             if 'audio' in self.inputs:
-                found = read_array_shape(row.audio, place)
+                found = read_array_shape(row.audio, source)
                 expected = shapes.setdefault('audio', (1, *found))[1:]
                 if found != expected:
                     raise CibaError(
-                        f'{place}: {row.audio} has shape {found}, others have {expected}. Prepare '
+                        f'{source}: {row.audio} has shape {found}, others have {expected}. Prepare '
                         'all clips in the same way.'
                     )
             if 'image' in self.inputs:
-                self._require_size(read_image_size(row.image, place), row)
+                self._require_size(read_image_size(row.image, source), row)
                 shapes['image'] = (3, *self.image_size)
         return shapes
 
@@ -185,30 +186,37 @@ class RavdessDataset(Dataset):
         if size != self.image_size and not self.resize_images:
             found, expected = (f'{rows} x {columns}' for rows, columns in (size, self.image_size))
             raise CibaError(
-                f'{self._place(row.line)}: {row.image} has {found} pixels, and image_size of the '
-                f'data set is {expected}. Prepare the data with that size, set image_size to '
+                f'{self._row_name(row.line)}: {row.image} has {found} pixels, and image_size of '
+                f'the data set is {expected}. Prepare the data with that size, set image_size to '
                 f'{list(size)} in configs/_base_/classification/ravdess.py, or set '
                 'resize_images=True beside it.'
             )
 
     def _read_audio(self, row: _Row) -> Tensor:
-        values = read_array(row.audio, self._place(row.line)).astype(np.float32)
+        values = read_array(row.audio, self._row_name(row.line)).astype(np.float32)
         return torch.from_numpy((values - self.audio_mean) / self.audio_std)[None]
 
     def _read_image(self, row: _Row) -> Tensor:
-        image = read_image(row.image, self._place(row.line))
+        image = read_image(row.image, self._row_name(row.line))
         if image.size != self.image_size[::-1]:
             self._require_size((image.height, image.width), row)
             image = image.resize(self.image_size[::-1], Image.BILINEAR)
-        # A copy, because torch wants memory it may write to.
+        # A copy, because torch needs writable memory.
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         return (pixels.float() / 255 - self.image_mean) / self.image_std
 
     def source(self, name: str) -> str:
-        """Where inputs of a modality or ``'labels'`` come from, for messages."""
+        """Return the file of a modality or of ``'labels'``, for messages.
+
+        Args:
+            name: The modality, or ``'labels'``.
+
+        Returns:
+            The CSV file and the name.
+        """
         return f'{self.csv_file} ({name})'
 
-    def _place(self, line: int) -> str:
+    def _row_name(self, line: int) -> str:
         return f'{self.csv_file}, row {line}'
 
 
@@ -220,22 +228,22 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read_label(text: str, place: str) -> int:
+def _read_label(text: str, source: str) -> int:
     if not text.isdecimal() or int(text) >= len(EMOTIONS):
         raise CibaError(
-            f'{place} has the label {text!r}; it must be a whole number from 0 to '
+            f'{source} has the label {text!r}; it must be a whole number from 0 to '
             f'{len(EMOTIONS) - 1}.'
         )
     return int(text)
 
 
-def _require_same_clip(row: _Row, place: str) -> None:
-    """Where both files bear names of clips, all but the modality must be the same."""
+def _require_same_clip(row: _Row, source: str) -> None:
+    """Check that two files named after clips belong to the same clip."""
     found = [CLIP_NAME.search(path.name) for path in (row.audio, row.image)]
     if not all(found):
         return
     audio, image = (match.group()[_MODALITY_FIELD:] for match in found)
     if audio != image:
         raise CibaError(
-            f'{place} pairs {row.audio.name} with {row.image.name}, which is another clip.'
+            f'{source} pairs {row.audio.name} with {row.image.name}, which is another clip.'
         )

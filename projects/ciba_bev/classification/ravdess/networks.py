@@ -1,7 +1,7 @@
 """The networks of the RAVDESS experiments (paper, Sec. 5.1 and D.2).
 
-Three convolutions, then three linear layers. What is distilled is the output of the first linear
-layer, ``feature`` in all of them, before its activation.
+Three convolutions, then three linear layers. The distilled feature is the output of the first
+linear layer, ``feature``, before its activation.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import CibaError
+from ...errors import ConfigError
 from ...registry import MODELS
 
 
 class _Convolutions(nn.Sequential):
-    """Three convolutions, the first two pooled by two, the last to a fixed grid; flattened."""
+    """Three convolutions, each with pooling, the last one to a fixed grid; flattened."""
 
     def __init__(
         self, in_channels: int, channels: Sequence[int], kernels: Sequence[int], grid: Sequence[int]
@@ -36,25 +36,25 @@ class _Convolutions(nn.Sequential):
             nn.Flatten(),
         )
         self.out_features = third * grid[0] * grid[1]
-        # Rows or columns that leave one for the last pooling; layers are gone through backwards.
+        # Smallest input for which the last pooling gets one cell; from the last layer back.
         self.smallest = max(1, kernels[2] - 2)
         for kernel in (kernels[1], kernels[0]):
             self.smallest = 2 * self.smallest + kernel - 3
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """(B, channels, rows, columns) to (B, out_features)."""
-        if min(maps.shape[2:]) < self.smallest:
-            size = ' x '.join(map(str, maps.shape[2:]))
-            raise CibaError(
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, channels, rows, columns) to (B, out_features)."""
+        if min(image.shape[2:]) < self.smallest:
+            size = ' x '.join(map(str, image.shape[2:]))
+            raise ConfigError(
                 f'an input of {size} is too small for the convolutions, which need '
                 f'{self.smallest} rows and columns. Prepare the data with more (coefficients and '
                 'frames of a sound, pixels of an image), or use smaller kernels.'
             )
-        return super().forward(maps)
+        return super().forward(image)
 
 
 class _Head(nn.Module):
-    """The layers behind the distilled feature."""
+    """The layers after the distilled feature."""
 
     def __init__(self, feature_size: int, hidden_size: int, classes: int) -> None:
         super().__init__()
@@ -62,21 +62,21 @@ class _Head(nn.Module):
         self.classifier = nn.Linear(hidden_size, classes)
 
     def forward(self, feature: Tensor) -> Tensor:
-        # Not in place: a tap reads the feature as it was before the activation.
+        # Not in place: a tap reads the feature before the activation.
         return self.classifier(F.relu(self.hidden(F.relu(feature))))
 
 
 @MODELS.register_module()
 class RavdessImageNetwork(nn.Module):
-    """Emotion from a frame of the video; 13,071,560 parameters as it stands.
+    """Classifier of emotions from a frame of the video; 13,071,560 parameters by default.
 
     Args:
         channels: Output channels of the three convolutions.
-        kernels: Their kernel sizes; all pad by one.
-        grid: Rows and columns that the last one is pooled to, whatever the image's size.
+        kernels: Their kernel sizes; the padding is one.
+        grid: Rows and columns after the last pooling, for any image size.
         feature_size: Width of the distilled feature.
         hidden_size: Width of the second linear layer.
-        classes: Emotions.
+        classes: Number of emotions.
     """
 
     def __init__(
@@ -109,9 +109,15 @@ class RavdessImageNetwork(nn.Module):
 
 @MODELS.register_module()
 class RavdessAudioNetwork(nn.Module):
-    """Emotion from the sound: the image network with larger kernels on one channel.
+    """Classifier of emotions from the sound: the image network with larger kernels.
 
-    Args: see :class:`RavdessImageNetwork`.
+    Args:
+        channels: Output channels of the three convolutions.
+        kernels: Their kernel sizes; the padding is one.
+        grid: Rows and columns after the last pooling, for any length of the sound.
+        feature_size: Width of the distilled feature.
+        hidden_size: Width of the second linear layer.
+        classes: Number of emotions.
     """
 
     def __init__(
@@ -144,19 +150,20 @@ class RavdessAudioNetwork(nn.Module):
 
 @MODELS.register_module()
 class RavdessFusionNetwork(nn.Module):
-    """Emotion from both: the convolutions of the two networks, and one set of linear layers.
+    """Classifier of emotions from both: the convolutions of the two networks, then linear layers.
 
-    The paper names this network (Table 7) and does not describe it. Here the first linear layer
-    reads both modalities' maps side by side, so that its output is what it is in the others.
+    The paper mentions this network (Table 7) but does not describe it. Here the first linear layer
+    reads the concatenated features of both modalities, so that ``feature`` has the same shape as in
+    the other networks.
 
     Args:
         channels: Output channels of the three convolutions of each modality.
         image_kernels: Kernel sizes for the image.
         audio_kernels: Kernel sizes for the sound.
-        grid: See :class:`RavdessImageNetwork`, as the other arguments.
+        grid: Rows and columns after the last pooling.
         feature_size: Width of the distilled feature.
         hidden_size: Width of the second linear layer.
-        classes: Emotions.
+        classes: Number of emotions.
     """
 
     def __init__(
@@ -188,5 +195,5 @@ class RavdessFusionNetwork(nn.Module):
         Returns:
             Logits (B, classes).
         """
-        maps = torch.cat((self.image_convolutions(image), self.audio_convolutions(audio)), 1)
-        return self.head(self.feature(maps))
+        features = torch.cat((self.image_convolutions(image), self.audio_convolutions(audio)), 1)
+        return self.head(self.feature(features))

@@ -1,8 +1,8 @@
-"""From the raw clips of RAVDESS to the files that :class:`RavdessDataset` reads.
+"""Convert the raw clips of RAVDESS to the files that :class:`RavdessDataset` reads.
 
-Of each clip with sound and picture (modality 01) and speech (channel 01) the middle frame and the
-cepstral coefficients are kept. A clip counts as done when both its files are there; both are
-written under another name first, so an interrupted preparation goes on where it stopped.
+For each clip of speech (channel 01) with sound and picture (modality 01), the middle frame and the
+cepstral coefficients are stored. A clip is done if both files exist. They are written atomically,
+so that an interrupted preparation continues where it stopped.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Callable, NamedTuple, Sequence
 import numpy as np
 from PIL import Image
 
-from ...errors import CibaError
-from ...files import make_folder, remove_partials
+from ...errors import CibaError, ConfigError
+from ...files import write_file
 from ..clips import (
     BROKEN_FILE,
     DECODING_ERRORS,
@@ -27,9 +27,8 @@ from ..clips import (
     read_sound,
     require_same_settings,
     write_broken,
-    write_whole,
 )
-from ..prepared_files import read_array
+from ..prepared_files import make_folders, read_array, write_array, write_image
 from .audio_features import HOP, cepstral_coefficients
 from .dataset import CLIP_NAME, EMOTIONS, IMAGE_SIZE
 
@@ -43,11 +42,12 @@ CSV_FILES = {
     'test': 'data_file/spa_test.csv',
 }
 SPLITS = ('clip', 'actor')
+FOLDERS = ('aud_features', 'vid_features')
 _HEADING = ('audio', 'image', 'label')
 
 
 class ClipName(NamedTuple):
-    """What a clip's name says; fields as RAVDESS numbers them, from 1."""
+    """The fields of a clip's name, numbered from 1 as in RAVDESS."""
 
     modality: int
     channel: int
@@ -59,7 +59,14 @@ class ClipName(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> ClipName | None:
-        """Read a file's name, without folder and ending; None if it is no clip's."""
+        """Parse the name of a file.
+
+        Args:
+            name: The name, without folder and suffix.
+
+        Returns:
+            Its fields; None if it is not the name of a clip.
+        """
         if CLIP_NAME.fullmatch(name) is None:
             return None
         parsed = cls(*map(int, name.split('-')))
@@ -67,20 +74,20 @@ class ClipName(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """The name, without folder and ending."""
+        """The name of the file, without folder and suffix."""
         return '-'.join(f'{field:02d}' for field in self)
 
 
 class Preparation(NamedTuple):
-    """What a preparation did.
+    """Result of a preparation.
 
     Attributes:
-        prepared: Clips decoded now.
-        resumed: Clips that were done before.
-        broken: By the name of the clip, why it could not be decoded.
-        samples: Clips listed in the CSV file of each split.
+        prepared: Number of clips decoded now.
+        resumed: Number of clips done before.
+        broken: Name of each clip that could not be decoded to the reason.
+        samples: Number of clips in the CSV file of each split.
         audio_mean: Mean of the training clips' coefficients.
-        audio_std: Their standard deviation.
+        audio_std: Standard deviation of the training clips' coefficients.
     """
 
     prepared: int
@@ -106,32 +113,32 @@ def prepare_ravdess(
 
     Args:
         clips: Folder with the clips (mp4), at any depth.
-        out: Folder of the prepared data; may hold what an earlier call has finished.
-        split: ``'clip'`` deals the clips of each emotion out at random, 70 % for training, 15 % for
-            validation, 15 % for testing; ``'actor'`` does so with whole actors, who are then
-            strangers in validation and test; otherwise a folder with ``train.txt``, ``val.txt`` and
-            ``test.txt``, each with a clip's name a line. The paper does not state its split.
+        out: Folder of the prepared data; may contain the result of an interrupted call.
+        split: ``'clip'`` splits the clips of each emotion at random, 70 % for training, 15 % for
+            validation, 15 % for testing; ``'actor'`` splits the actors, so that those in validation
+            and test are unknown to the model; otherwise a folder with ``train.txt``, ``val.txt``
+            and ``test.txt``, with the name of a clip per line. The paper does not state its split.
         image_size: Rows and columns of the frames.
-        frames: Length of the feature, in steps of 512 samples: the middle of longer clips, silence
-            around shorter ones. With the defaults that is 5.9 seconds.
-        rate: Samples a second the sound is brought to.
-        seed: Of the split.
-        workers: Processes.
-        log: Receives what is being done.
+        frames: Length of the feature, in steps of 512 samples. Longer sounds are cropped to their
+            middle, shorter ones are padded with silence. The default is 5.9 seconds.
+        rate: Sampling rate to resample the sound to, in Hz.
+        seed: Seed of the random split.
+        workers: Number of processes.
+        log: Receives messages about the progress.
 
     Returns:
-        Counts, broken clips, and mean and deviation of the coefficients.
+        Counts, broken clips, and mean and standard deviation of the coefficients.
 
     Raises:
         CibaError: There are no clips, none can be decoded, a split is empty or lists unknown clips,
-            or the folder holds data prepared with other settings.
+            or the folder contains data prepared with other settings.
     """
     sources = find_clips(clips)
     folder = Path(out)
-    # Told before hours are spent on decoding.
+    # Checked before hours are spent on decoding.
     assigned = assign_splits(sources, split, seed)
     require_same_settings(folder, {'image_size': list(image_size), 'frames': frames, 'rate': rate})
-    make_folders(folder)
+    make_folders(folder, FOLDERS)
     waiting = [path for name, path in sources.items() if not _is_done(folder, name)]
     log(f'{len(sources)} clips in {clips}, {len(sources) - len(waiting)} of them done before.')
     work = partial(
@@ -144,16 +151,16 @@ def prepare_ravdess(
 
 
 def find_clips(folder: str | Path) -> dict[ClipName, Path]:
-    """Look for the clips of speech with sound and picture.
+    """Find the clips of speech with sound and picture.
 
     Args:
-        folder: Searched at any depth.
+        folder: The folder, searched recursively.
 
     Returns:
-        Files by their clips' names, in the order of the names.
+        Name to file, sorted by name.
 
     Raises:
-        CibaError: There is no such folder, it has no such clips, or one twice.
+        CibaError: The folder does not exist, has no such clips, or has one of them twice.
     """
     if not Path(folder).is_dir():
         raise CibaError(f'{folder}: there is no such folder of clips.')
@@ -163,11 +170,11 @@ def find_clips(folder: str | Path) -> dict[ClipName, Path]:
         if name is None or (name.modality, name.channel) != (1, 1):
             continue
         if name in found:
-            raise CibaError(f'{path} is there twice, also as {found[name]}. Remove one of them.')
+            raise CibaError(f'{path} exists twice, also as {found[name]}. Remove one of them.')
         found[name] = path
     if not found:
         raise CibaError(
-            f'{folder}: no clips of speech with sound and picture in it. Their names are '
+            f'{folder}: contains no clips of speech with sound and picture. Their names are '
             '01-01-EE-II-SS-RR-AA.mp4, of seven two-digit fields (Video_Speech_Actor_*.zip).'
         )
     return dict(sorted(found.items()))
@@ -176,25 +183,25 @@ def find_clips(folder: str | Path) -> dict[ClipName, Path]:
 def assign_splits(
     names: Sequence[ClipName] | dict[ClipName, Path], split: str, seed: int
 ) -> dict[str, list[ClipName]]:
-    """Deal clips out to training, validation and test.
+    """Split clips into training, validation and test data.
 
     Args:
         names: The clips.
         split: See :func:`prepare_ravdess`.
-        seed: Of the random splits.
+        seed: Seed of the random splits.
 
     Returns:
-        Clips of ``train``, ``val`` and ``test``, in the order of their names.
+        Clips of ``train``, ``val`` and ``test``, sorted by name.
 
     Raises:
-        CibaError: A split would be empty, or a list is missing or names an unknown clip.
+        ConfigError: A split would be empty, or a list is missing or names an unknown clip.
     """
     names = sorted(names)
     if split not in SPLITS:
         return _read_lists(Path(split), names)
     generator = random.Random(seed)
     assigned: dict[str, list[ClipName]] = {part: [] for part in CSV_FILES}
-    # By clip, every emotion is dealt out by itself; by actor, all actors at once.
+    # Split by clip, every emotion is a group; split by actor, all actors are one group.
     groups: dict[int, list[int] | list[ClipName]] = {}
     if split == 'actor':
         groups[0] = sorted({name.actor for name in names})
@@ -204,19 +211,19 @@ def assign_splits(
     for group in groups.values():
         generator.shuffle(group)
         held_out = max(1, round(0.15 * len(group)))
-        dealt = {
+        parts = {
             'test': group[:held_out],
             'val': group[held_out : 2 * held_out],
             'train': group[2 * held_out :],
         }
-        for part, members in dealt.items():
+        for part, members in parts.items():
             chosen = set(members)
             assigned[part] += [
                 name for name in names if (name.actor if split == 'actor' else name) in chosen
             ]
     for part, members in assigned.items():
         if not members:
-            raise CibaError(
+            raise ConfigError(
                 f'split {split!r} leaves nothing for {part}: {len(names)} clips of '
                 f'{len({name.actor for name in names})} actors are too few.'
             )
@@ -230,7 +237,7 @@ def _read_lists(folder: Path, names: Sequence[ClipName]) -> dict[str, list[ClipN
     for part in CSV_FILES:
         path = folder / f'{part}.txt'
         if not path.is_file():
-            raise CibaError(
+            raise ConfigError(
                 f'split is {str(folder)!r}: it must be {" or ".join(map(repr, SPLITS))}, or a '
                 f'folder with lists of clips; there is no {path}.'
             )
@@ -240,24 +247,24 @@ def _read_lists(folder: Path, names: Sequence[ClipName]) -> dict[str, list[ClipN
                 continue
             name = ClipName.parse(Path(line.strip()).stem)
             if name not in known:
-                raise CibaError(f'{path}, row {number}: there is no clip {line.strip()!r}.')
+                raise ConfigError(f'{path}, row {number}: there is no clip {line.strip()!r}.')
             if name in seen:
-                raise CibaError(
+                raise ConfigError(
                     f'{path}, row {number}: {line.strip()!r} is listed before, in {seen[name]}.'
                 )
             seen[name] = f'{part}.txt'
             assigned[part].append(name)
         if not assigned[part]:
-            raise CibaError(f'{path}: lists no clips.')
+            raise ConfigError(f'{path}: lists no clips.')
     return assigned
 
 
 def crop_and_resize(image: Image.Image, size: Sequence[int]) -> Image.Image:
-    """Cut the middle of an image to the wanted proportions, then resize it.
+    """Crop the middle of an image to an aspect ratio, then resize it.
 
     Args:
         image: The image.
-        size: Rows and columns wanted.
+        size: Rows and columns of the result.
 
     Returns:
         The new image.
@@ -270,15 +277,15 @@ def crop_and_resize(image: Image.Image, size: Sequence[int]) -> Image.Image:
     return image.resize((columns, rows), Image.BILINEAR, box)
 
 
-def cut_or_pad(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """Bring a sound to a length: its middle, or silence on both sides.
+def crop_or_pad(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """Crop a sound to its middle, or pad it with silence on both sides.
 
     Args:
-        waveform: (any number of samples,).
-        samples: Wanted length.
+        waveform: (N,).
+        samples: Length of the result.
 
     Returns:
-        (samples,), same dtype.
+        (samples,), of the same dtype.
     """
     missing = samples - len(waveform)
     if missing <= 0:
@@ -287,20 +294,16 @@ def cut_or_pad(waveform: np.ndarray, samples: int) -> np.ndarray:
 
 
 def write_prepared_clip(folder: Path, stem: str, feature: np.ndarray, image: Image.Image) -> None:
-    """Write both files of a clip, each under its final name when it is whole.
+    """Write both files of a clip atomically.
 
     Args:
-        folder: Of the prepared data, its subfolders there.
-        stem: Name of the files, without ending.
-        feature: Coefficients by frames.
+        folder: Folder of the prepared data, with its subfolders.
+        stem: Name of the files, without suffix.
+        feature: (coefficients, frames).
         image: The frame.
     """
-    content = io.BytesIO()
-    np.save(content, feature)
-    write_whole(_audio_file(folder, stem), content.getvalue())
-    content = io.BytesIO()
-    image.save(content, 'PNG')
-    write_whole(_image_file(folder, stem), content.getvalue())
+    write_array(_audio_file(folder, stem), feature)
+    write_image(_image_file(folder, stem), image, 'PNG')
 
 
 def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
@@ -308,22 +311,21 @@ def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
 
     Args:
         path: The file.
-        samples: Name of the files without ending, and label, of each sample.
+        samples: Name of the files without suffix, and label, of each sample.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(_HEADING)
     writer.writerows((f'{stem}.npy', f'{stem}.png', label) for stem, label in samples)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text.getvalue().encode())
+    write_file(path, text.getvalue())
 
 
 def measure_features(folder: Path, stems: Sequence[str]) -> tuple[float, float]:
-    """Mean and deviation of all coefficients of some clips, for the data set's normalisation.
+    """Return mean and standard deviation of the coefficients of clips, for normalisation.
 
     Args:
-        folder: Of the prepared data.
-        stems: Names of the files, without ending.
+        folder: Folder of the prepared data.
+        stems: Names of the files, without suffix.
 
     Returns:
         Mean and standard deviation.
@@ -338,20 +340,13 @@ def measure_features(folder: Path, stems: Sequence[str]) -> tuple[float, float]:
     return float(mean), float(np.sqrt(second / count - mean**2))
 
 
-def make_folders(folder: Path) -> None:
-    """Make the folders of the prepared form, or clean up what a killed preparation has left."""
-    for name in ('aud_features', 'vid_features'):
-        make_folder(folder / name)
-        remove_partials(folder / name)
-
-
 def _prepare_clip(
     path: Path, folder: Path, image_size: tuple[int, int], frames: int, rate: int
 ) -> str:
-    """Decode one clip and write its files; returns why it could not, or nothing."""
+    """Decode one clip and write its files; return the reason if that failed, else ''."""
     try:
-        # A frame at the beginning, and one after every hop.
-        waveform = cut_or_pad(read_sound(path, rate), (frames - 1) * HOP)
+        # One frame at the start, and one after every hop.
+        waveform = crop_or_pad(read_sound(path, rate), (frames - 1) * HOP)
         image = crop_and_resize(read_middle_frame(path), image_size)
     except DECODING_ERRORS as error:
         return str(error) or type(error).__name__
@@ -366,7 +361,7 @@ def _finish(
     prepared: int,
     broken: dict[str, str],
 ) -> Preparation:
-    """Write the CSV files of the clips that are whole, and measure the training clips."""
+    """Write the CSV files of the decoded clips, and measure the training clips."""
     usable = {
         part: [name for name in members if name.stem not in broken]
         for part, members in assigned.items()
@@ -374,7 +369,7 @@ def _finish(
     for part, members in usable.items():
         if not members:
             raise CibaError(
-                f'no clip of {part} could be decoded; {folder / BROKEN_FILE} lists why.'
+                f'no clip of {part} could be decoded; {folder / BROKEN_FILE} lists the reasons.'
             )
         write_split(folder / CSV_FILES[part], [(name.stem, name.emotion - 1) for name in members])
     mean, deviation = measure_features(folder, [name.stem for name in usable['train']])

@@ -1,8 +1,8 @@
 """The networks of the VGG-Sound experiments: ResNets for both modalities (paper, Sec. 5.4, D.5).
 
-They start from random weights: the paper names no other start. What is distilled is the feature
-after average pooling. It is the mean of rectified maps, so it is never negative; a code may be,
-and a student's first channels come as near to it as they can.
+They are trained from random weights; the paper does not mention pretraining. The distilled feature
+is the output of average pooling. As a mean of rectified values it is never negative, whereas a code
+may be; the student's first channels can only approximate it.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from mmdet.models import ResNet
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...errors import CibaError
+from ...errors import ConfigError
 from ...registry import MODELS
 
-# Widths of the residual blocks' outputs double three times from the first stage to the last.
+# The output width of the residual blocks doubles three times from the first stage to the last.
 _LAST_STAGE = 8
 
 
 @MODELS.register_module()
 class VGGSoundNetwork(BaseModule):
-    """The event from a frame or a spectrogram; ``feature`` is what comes out of average pooling.
+    """Classifier of events from a frame or a spectrogram; ``feature`` is the average pooling.
 
     Depths 18 and 50 on three channels with 1000 classes have the published 11,689,512 and
     25,557,032 parameters.
 
     Args:
         modality: ``'video'``, which has three channels, or ``'audio'``, which has one.
-        depth: Of the ResNet: 18, 34, 50, 101 or 152.
-        feature_size: Channels of the feature; None for 512, or 2048 from depth 50 on. All layers
-            are narrower or wider in proportion.
-        narrowed_size: Channels of ``narrowed``, means of neighbouring channels of the feature: what
-            MSE on all channels needs where the teacher's feature is wider than the student's.
-            The paper does not say how it does that. Means have no parameters, and are as little
-            negative as the student's own features. None for no such place.
+        depth: Depth of the ResNet: 18, 34, 50, 101 or 152.
+        feature_size: Channels of the feature; None for 512, or 2048 from depth 50 on. The width of
+            all layers is scaled in proportion.
+        narrowed_size: Channels of ``narrowed``, which averages neighbouring channels of the
+            feature. MSE on all channels needs it if the teacher's feature is wider than the
+            student's. The paper does not describe its solution. Averages have no parameters and,
+            as the student's features, are never negative. None to omit it.
         classes: Number of classes.
 
     Raises:
-        CibaError: The modality is neither, or a size does not divide.
+        ConfigError: There is no such modality or depth, or a size is not divisible.
     """
 
     def __init__(
@@ -51,17 +51,17 @@ class VGGSoundNetwork(BaseModule):
         super().__init__()
         channels = {'video': 3, 'audio': 1}
         if modality not in channels:
-            raise CibaError(f"modality is {modality!r}; it must be 'video' or 'audio'.")
+            raise ConfigError(f"modality is {modality!r}; it must be 'video' or 'audio'.")
         self.modality = modality
         self.input_shapes = {modality: (channels[modality], None, None)}
         self.classes = classes
         if depth not in ResNet.arch_settings:
-            raise CibaError(f'depth is {depth}; it must be one of {list(ResNet.arch_settings)}.')
+            raise ConfigError(f'depth is {depth}; it must be one of {list(ResNet.arch_settings)}.')
         expansion = ResNet.arch_settings[depth][0].expansion
         unit = _LAST_STAGE * expansion
         feature_size = 64 * unit if feature_size is None else feature_size
         if feature_size % unit:
-            raise CibaError(
+            raise ConfigError(
                 f'feature_size is {feature_size}; at depth {depth} it must be a multiple of {unit}.'
             )
         self.backbone = ResNet(
@@ -69,7 +69,7 @@ class VGGSoundNetwork(BaseModule):
             in_channels=channels[modality],
             base_channels=feature_size // unit,
             out_indices=(3,),
-            # Detectors freeze these; from random weights all must learn, as in He et al.
+            # mmdet's defaults are for fine-tuning; these train from scratch, as in He et al.
             norm_eval=False,
             zero_init_residual=False,
         )
@@ -81,41 +81,41 @@ class VGGSoundNetwork(BaseModule):
         """Classify clips.
 
         Args:
-            video: (B, 3, rows, columns), float32, normalised; for a network of this modality.
-            audio: (B, 1, bins, frames), float32; likewise.
+            video: (B, 3, rows, columns), float32, normalised; None for an audio network.
+            audio: (B, 1, bins, frames), float32; None for a video network.
 
         Returns:
             Logits (B, classes).
         """
-        (maps,) = self.backbone(video if self.modality == 'video' else audio)
-        feature = self.feature(maps)
+        (last_stage,) = self.backbone(video if self.modality == 'video' else audio)
+        feature = self.feature(last_stage)
         if self.narrowed is not None:
-            # For those who tap it; costs next to nothing.
+            # Only for taps; costs next to nothing.
             self.narrowed(feature)
         return self.classifier(feature)
 
 
 class ChannelMeans(nn.Module):
-    """Means of neighbouring channels.
+    """Averages of neighbouring channels.
 
     Args:
-        in_channels: Of the feature.
-        out_channels: A divisor of that.
+        in_channels: Channels of the feature.
+        out_channels: A divisor of ``in_channels``.
 
     Raises:
-        CibaError: It is none.
+        ConfigError: It is not a divisor.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         if out_channels < 1 or in_channels % out_channels:
-            raise CibaError(
-                f'{in_channels} channels cannot be narrowed to {out_channels}, which is no divisor.'
+            raise ConfigError(
+                f'{in_channels} channels cannot be averaged to {out_channels}: it is not a divisor.'
             )
         self.out_channels = out_channels
 
     def forward(self, feature: Tensor) -> Tensor:
-        """Average.
+        """Average neighbouring channels.
 
         Args:
             feature: (B, in_channels).

@@ -1,7 +1,7 @@
-"""From clips of VGG-Sound to the files that :class:`VGGSoundDataset` reads.
+"""Convert clips of VGG-Sound to the files that :class:`VGGSoundDataset` reads.
 
-Of each clip that the split files list, the spectrogram of its sound and its middle frame are kept,
-resized as in Appendix D.5. A clip counts as done when both its files are there.
+For each clip in the split files, the spectrogram of its sound and its middle frame are stored,
+resized as in Appendix D.5. A clip is done if both files exist.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError
-from ...files import make_folder, remove_partials
+from ...files import write_file
 from ..clips import (
     BROKEN_FILE,
     DECODING_ERRORS,
@@ -25,26 +25,27 @@ from ..clips import (
     read_sound,
     require_same_settings,
     write_broken,
-    write_whole,
 )
+from ..prepared_files import make_folders, write_array, write_image
 from .dataset import FILES, FRAME_SIZE, HEADING, prepared_file
 from .spectrogram import HOP, RATE, SIZE, WINDOW, magnitude_spectrogram
 from .splits import Splits, read_splits
 
 CSV_FILES = {'train': 'train.csv', 'val': 'val.csv', 'test': 'test.csv'}
-ENDINGS = ('.mp4', '.mkv', '.webm')
+FOLDERS = tuple(name for name, _ in FILES.values())
+SUFFIXES = ('.mp4', '.mkv', '.webm')
 _JPEG_QUALITY = 95
 
 
 class Preparation(NamedTuple):
-    """What a preparation did.
+    """Result of a preparation.
 
     Attributes:
-        prepared: Clips decoded now.
-        resumed: Clips that were done before.
-        missing: Clips listed in the split files that are not in the folder.
-        broken: By the clip's name, why it is left out; missing ones among them.
-        samples: Clips in the CSV file of each split.
+        prepared: Number of clips decoded now.
+        resumed: Number of clips done before.
+        missing: Number of clips in the split files that are not in the folder.
+        broken: Name of each clip that is left out to the reason; missing clips are included.
+        samples: Number of clips in the CSV file of each split.
         classes: Number of classes.
     """
 
@@ -73,22 +74,22 @@ def prepare_vgg_sound(
         clips: Folder with the clips, named ``<YouTube id>_<start second, six digits>``, at any
             depth, as mp4, mkv or webm.
         splits: Folder with the split files (:func:`read_splits`).
-        out: Folder of the prepared data; may hold what an earlier call has finished.
+        out: Folder of the prepared data; may contain the result of an interrupted call.
         audio_size: Bins and frames of the spectrograms.
         frame_size: Rows and columns of the frames.
-        validation: Clips of each class held out where the split files have no validation data.
-        seed: Of the choice of those.
-        workers: Processes.
-        log: Receives what is being done.
+        validation: Clips of each class to hold out if the split files have no validation data.
+        seed: Seed of the choice of those.
+        workers: Number of processes.
+        log: Receives messages about the progress.
 
     Returns:
         Counts, and the clips that are left out.
 
     Raises:
-        CibaError: The split files are faulty, none of their clips is there, none of a split can be
-            decoded, or the folder holds data prepared with other settings.
+        CibaError: The split files are invalid, none of their clips exists, none of a split can be
+            decoded, or the folder contains data prepared with other settings.
     """
-    # Told before hours are spent on decoding.
+    # Checked before hours are spent on decoding.
     wanted = read_splits(splits, validation, seed)
     names = [name for part in wanted.clips.values() for name, _ in part]
     sources = find_clips(clips, names)
@@ -103,7 +104,7 @@ def prepare_vgg_sound(
             'hop': HOP,
         },
     )
-    make_folders(folder)
+    make_folders(folder, FOLDERS)
     present = _present(folder)
     done = [name for name in names if all(name in found for found in present.values())]
     finished = set(done)
@@ -131,29 +132,27 @@ def prepare_vgg_sound(
 
 
 def find_clips(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
-    """Look for clips by their names.
+    """Find clips by name.
 
     Args:
-        folder: Searched at any depth.
-        names: Of the clips; other files are left alone.
+        folder: The folder, searched recursively.
+        names: Names of the clips; other files are ignored.
 
     Returns:
-        Files by name, of those that are there.
+        Name to file, for the clips that exist.
 
     Raises:
-        CibaError: There is no such folder, it has none of them, or one twice.
+        CibaError: The folder does not exist, or has none of the clips or one of them twice.
     """
     if not Path(folder).is_dir():
         raise CibaError(f'{folder}: there is no such folder of clips.')
     wanted = set(names)
     found: dict[str, Path] = {}
     for path in sorted(Path(folder).rglob('*')):
-        if path.suffix not in ENDINGS or path.stem not in wanted:
+        if path.suffix not in SUFFIXES or path.stem not in wanted:
             continue
         if path.stem in found:
-            raise CibaError(
-                f'{path} is there twice, also as {found[path.stem]}. Remove one of them.'
-            )
+            raise CibaError(f'{path} exists twice, also as {found[path.stem]}. Remove one of them.')
         found[path.stem] = path
     if not found:
         raise CibaError(
@@ -163,31 +162,20 @@ def find_clips(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def make_folders(folder: Path) -> None:
-    """Make the folders of the prepared form, or clean up what a killed preparation has left."""
-    for name, _ in FILES.values():
-        make_folder(folder / name)
-        remove_partials(folder / name)
-
-
 def write_prepared_clip(
     folder: Path, clip: str, spectrogram: np.ndarray, frame: Image.Image
 ) -> None:
-    """Write both files of a clip, each under its final name when it is whole.
+    """Write both files of a clip atomically.
 
     Args:
-        folder: Of the prepared data, its subfolders there.
-        clip: Its name.
-        spectrogram: (bins, frames), kept in half precision, which is finer than what the codecs of
-            videos leave of a sound.
+        folder: Folder of the prepared data, with its subfolders.
+        clip: Name of the clip.
+        spectrogram: (bins, frames), stored in half precision, whose error is smaller than that of
+            the videos' audio codecs.
         frame: The frame.
     """
-    content = io.BytesIO()
-    np.save(content, spectrogram.astype(np.float16))
-    write_whole(prepared_file(folder, 'audio', clip), content.getvalue())
-    content = io.BytesIO()
-    frame.save(content, 'JPEG', quality=_JPEG_QUALITY)
-    write_whole(prepared_file(folder, 'video', clip), content.getvalue())
+    write_array(prepared_file(folder, 'audio', clip), spectrogram.astype(np.float16))
+    write_image(prepared_file(folder, 'video', clip), frame, 'JPEG', quality=_JPEG_QUALITY)
 
 
 def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
@@ -195,17 +183,17 @@ def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
 
     Args:
         path: The file.
-        samples: Name and class of each clip.
+        samples: Name and class index of each clip.
     """
     _write_table(path, [HEADING, *samples])
 
 
 def write_classes(folder: Path, names: Sequence[str]) -> None:
-    """Write the names of the classes, for those who look at the data.
+    """Write the names of the classes to ``classes.csv``, which only people read.
 
     Args:
-        folder: Of the prepared data.
-        names: In the order of their numbers.
+        folder: Folder of the prepared data.
+        names: Names in the order of the class indices.
     """
     _write_table(folder / 'classes.csv', [('label', 'name'), *enumerate(names)])
 
@@ -213,13 +201,13 @@ def write_classes(folder: Path, names: Sequence[str]) -> None:
 def _write_table(path: Path, rows: Sequence[Sequence[object]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    write_file(path, text.getvalue())
 
 
 def _prepare_clip(
     path: Path, folder: Path, audio_size: tuple[int, int], frame_size: tuple[int, int]
 ) -> str:
-    """Decode one clip and write its files; returns why it could not, or nothing."""
+    """Decode one clip and write its files; return the reason if that failed, else ''."""
     try:
         spectrogram = magnitude_spectrogram(read_sound(path, RATE), size=audio_size)
         if not np.isfinite(spectrogram).all():
@@ -232,14 +220,14 @@ def _prepare_clip(
 
 
 def _present(folder: Path) -> dict[str, set[str]]:
-    """By modality, the clips whose file is there; one look at each folder, not one a clip."""
+    """Return the clips whose file exists, by modality; lists each folder once."""
     return {
         modality: {
-            path.name[: -len(ending)]
+            path.name[: -len(suffix)]
             for path in (folder / name).iterdir()
-            if path.name.endswith(ending) and path.stat().st_size
+            if path.name.endswith(suffix) and path.stat().st_size
         }
-        for modality, (name, ending) in FILES.items()
+        for modality, (name, suffix) in FILES.items()
     }
 
 
@@ -249,7 +237,7 @@ def _write_lists(folder: Path, wanted: Splits, broken: dict[str, str]) -> dict[s
         usable = [(name, label) for name, label in members if name not in broken]
         if not usable:
             raise CibaError(
-                f'no clip of {part} is there and whole; {folder / BROKEN_FILE} lists why.'
+                f'no clip of {part} could be prepared; {folder / BROKEN_FILE} lists the reasons.'
             )
         write_split(folder / CSV_FILES[part], usable)
         counts[part] = len(usable)

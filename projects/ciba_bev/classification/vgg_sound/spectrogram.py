@@ -1,7 +1,7 @@
 """The spectrogram that the audio network reads (paper, Appendix D.5).
 
-Magnitudes as they are, not their logarithms: the paper and the works it follows name none. The
-first layers' batch normalisation takes care of the scale.
+It contains magnitudes, not their logarithms, which neither the paper nor the works it follows
+mention. Batch normalisation after the first layer compensates for the scale.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.fft import rfft
 RATE = 16000
 WINDOW = 1024
 HOP = 512
-# Bins by frames of ten seconds.
+# Bins and frames of a clip of ten seconds.
 SIZE = (513, 313)
 _HEADROOM = 1.1
 
@@ -23,16 +23,17 @@ _HEADROOM = 1.1
 def magnitude_spectrogram(
     waveform: np.ndarray, window: int = WINDOW, hop: int = HOP, size: Sequence[int] | None = SIZE
 ) -> np.ndarray:
-    """Magnitudes of the short-time Fourier transform of a sound at nine tenths of full scale.
+    """Return the magnitudes of the short-time Fourier transform of a normalised sound.
 
     Args:
-        waveform: (samples,), any scale; it is divided by 1.1 times its peak. Silence stays silence.
-        window: Samples of a (periodic Hann) window, centred on its frame; zeros beyond both ends.
+        waveform: (samples,), any scale; it is divided by 1.1 times its peak, unless it is silent.
+        window: Length of the periodic Hann window, in samples. Windows are centred on their
+            frames, with zeros beyond both ends.
         hop: Samples between frames.
-        size: Bins and frames wanted; None for 1 + window // 2 and 1 + samples // hop.
+        size: Bins and frames to resize to; None for 1 + window // 2 and 1 + samples // hop.
 
     Returns:
-        (bins, frames), float32, not divided by the window's sum.
+        (bins, frames), float32, not divided by the sum of the window.
     """
     sound = np.asarray(waveform, np.float32)
     peak = np.abs(sound).max(initial=0.0)
@@ -46,14 +47,14 @@ def magnitude_spectrogram(
 
 
 def resize_spectrogram(magnitudes: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Bring a spectrogram to a size, bilinearly, averaging where it shrinks.
+    """Resize a spectrogram bilinearly, with antialiasing.
 
     Args:
         magnitudes: (bins, frames).
-        size: Bins and frames wanted.
+        size: New numbers of bins and frames.
 
     Returns:
-        (bins, frames) as wanted, float32; the same numbers where the size is the same.
+        (bins, frames) of the new size, float32.
     """
     values = np.ascontiguousarray(magnitudes, np.float32)
     if values.shape == tuple(size):

@@ -1,12 +1,12 @@
-"""The split files of VGG-Sound, as users have them.
+"""Read the published split files of VGG-Sound.
 
-all_classId_vid_dict.npy    {'train' | 'val' | 'test': {class: [clip, ...]}}, of 100 classes
-category_encode_dict.npy    {class's name: class}
-vggsound.csv                YouTube id, start second, class's name, 'train' or 'test', of 309
+all_classId_vid_dict.npy    {'train' | 'val' | 'test': {class: [clip, ...]}}, for 100 classes
+category_encode_dict.npy    {name of the class: class}
+vggsound.csv                YouTube id, start second, name of the class, 'train' or 'test', for 309
 
-The two arrays are pickles, which could run any code; here they are read by an unpickler that knows
-NumPy's arrays and Python's plain values only. A clip's name is the YouTube id and the start second
-in six digits, ``X5p1pQzHKE0_000145``.
+The two arrays are pickles, which could run arbitrary code; they are read by an unpickler that
+builds only NumPy arrays and plain Python values. The name of a clip is the YouTube id and the start
+second in six digits, as in ``X5p1pQzHKE0_000145``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...checkpoints.restricted_pickle import make_pickle_module
-from ...errors import CibaError
+from ...errors import CibaError, ConfigError
+from ..prepared_files import read_array_header
 
 PARTS = ('train', 'val', 'test')
 CLIPS_FILE = 'all_classId_vid_dict.npy'
@@ -29,7 +30,7 @@ CLASSES_FILE = 'category_encode_dict.npy'
 TABLE_FILE = 'vggsound.csv'
 CLIP_NAME = re.compile(r'[\w-]{11}_\d{6}', re.ASCII)
 
-# What reading something else, or half of it, may raise.
+# Raised for files of another kind, or truncated ones.
 _PICKLE_ERRORS = (
     *(OSError, ValueError, EOFError, AttributeError, IndexError, KeyError, TypeError),
     pickle.UnpicklingError,
@@ -47,12 +48,11 @@ _ARRAY_PARTS = {
 
 
 class Splits(NamedTuple):
-    """Which clips there are for what.
+    """The clips of each split.
 
     Attributes:
-        classes: Names, in the order of their numbers; the numbers themselves where the files do
-            not say.
-        clips: For ``train``, ``val`` and ``test``, name and class of every clip.
+        classes: Names in the order of the class indices; the indices if the files have no names.
+        clips: For ``train``, ``val`` and ``test``, name and class index of every clip.
     """
 
     classes: list[str]
@@ -60,23 +60,23 @@ class Splits(NamedTuple):
 
 
 def read_splits(folder: str | Path, validation: int = 50, seed: int = 0) -> Splits:
-    """Read the split files of a folder, whichever it has.
+    """Read the split files of a folder.
 
-    With the two arrays the split is theirs. With ``vggsound.csv`` alone, which has no validation
-    data, some clips of each class are held out of its training data; if
-    ``category_encode_dict.npy`` is there too, only its classes are taken.
+    ``all_classId_vid_dict.npy`` has priority. Otherwise ``vggsound.csv`` is read, which has no
+    validation data: some clips of each class are held out of its training data. If
+    ``category_encode_dict.npy`` exists as well, only its classes are used.
 
     Args:
-        folder: With the files named above; or one of them, for those of its folder.
-        validation: Clips of each class to hold out; for ``vggsound.csv``.
-        seed: Of the choice of those.
+        folder: Folder of the split files, or one of the files.
+        validation: Clips of each class to hold out; only for ``vggsound.csv``.
+        seed: Seed of the choice of those.
 
     Returns:
         The splits.
 
     Raises:
-        CibaError: A file is missing or faulty, a class is outside the range, a clip is listed
-            twice, or a part has no clips; the message names file and place.
+        CibaError: A file is missing or invalid, a class is out of range, a clip is listed twice, or
+            a split has no clips; the message names file and row.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -89,8 +89,8 @@ def read_splits(folder: str | Path, validation: int = 50, seed: int = 0) -> Spli
         splits = _read_table(folder / TABLE_FILE, classes, validation, seed)
     else:
         raise CibaError(
-            f'{folder}: neither {CLIPS_FILE} nor {TABLE_FILE} is there. See data/README.md for '
-            'where they come from.'
+            f'{folder}: contains neither {CLIPS_FILE} nor {TABLE_FILE}. See data/README.md for '
+            'their source.'
         )
     for part, clips in splits.clips.items():
         if not clips:
@@ -105,16 +105,16 @@ def read_classes(path: Path) -> list[str]:
         path: The file.
 
     Returns:
-        Names of the classes, in the order of their numbers.
+        Names of the classes, in the order of their indices.
 
     Raises:
-        CibaError: It is no such file, or its numbers are not 0, 1, 2 ...
+        CibaError: It is not such a file, or the indices are not 0, 1, 2, ...
     """
     content = _read_dictionary(path)
-    wrong = [name for name in content if not isinstance(name, str)]
-    if wrong or sorted(map(str, content.values())) != sorted(map(str, range(len(content)))):
+    invalid = [name for name in content if not isinstance(name, str)]
+    if invalid or sorted(map(str, content.values())) != sorted(map(str, range(len(content)))):
         raise CibaError(
-            f'{path}: must hold the number of each class by its name, from 0 to '
+            f'{path}: must map the name of each class to its index, from 0 to '
             f'{len(content) - 1}, each once.'
         )
     return sorted(content, key=lambda name: int(content[name]))
@@ -125,7 +125,7 @@ def _read_clips(path: Path, classes: list[str] | None) -> Splits:
     missing = [part for part in PARTS if not isinstance(content.get(part), dict)]
     if missing:
         raise CibaError(
-            f'{path}: must hold clips by class for each of {", ".join(PARTS)}; found '
+            f'{path}: must list clips by class for each of {", ".join(PARTS)}; found '
             f'{", ".join(map(str, content))}.'
         )
     count = len(classes) if classes is not None else len(content['train'])
@@ -133,13 +133,13 @@ def _read_clips(path: Path, classes: list[str] | None) -> Splits:
     clips: dict[str, list[tuple[str, int]]] = {part: [] for part in PARTS}
     for part in PARTS:
         for label, members in content[part].items():
-            place = f'{path}, {part}, class {label}'
+            source = f'{path}, {part}, class {label}'
             if not isinstance(label, (int, np.integer)) or not 0 <= label < count:
-                raise CibaError(f'{place}: classes must be whole numbers from 0 to {count - 1}.')
+                raise CibaError(f'{source}: classes must be whole numbers from 0 to {count - 1}.')
             if not isinstance(members, (list, tuple, np.ndarray)):
-                raise CibaError(f'{place}: holds a {type(members).__name__}, not a list of clips.')
-            for row, name in enumerate(members, 1):
-                _note_clip(name, f'{place}, row {row}', seen)
+                raise CibaError(f'{source}: is a {type(members).__name__}, not a list of clips.')
+            for number, name in enumerate(members, 1):
+                _record_clip(name, f'{source}, row {number}', seen)
                 clips[part].append((str(name), int(label)))
     names = classes if classes is not None else [str(label) for label in range(count)]
     return Splits(names, clips)
@@ -153,20 +153,20 @@ def _read_table(path: Path, classes: list[str] | None, validation: int, seed: in
         for cells in reader:
             if not cells:
                 continue
-            place = f'{path}, row {reader.line_num}'
+            row = f'{path}, row {reader.line_num}'
             if len(cells) != 4:
                 raise CibaError(
-                    f'{place} has {len(cells)} columns; it must have four: YouTube id, start '
+                    f'{row} has {len(cells)} columns; it must have four: YouTube id, start '
                     'second, class, train or test.'
                 )
             video, start, label, part = (cell.strip() for cell in cells)
             if not start.isdecimal() or part not in ('train', 'test'):
                 raise CibaError(
-                    f'{place}: the start is {start!r} and the split {part!r}; they must be whole '
+                    f'{row}: the start is {start!r} and the split {part!r}; they must be whole '
                     'seconds, and train or test.'
                 )
             name = f'{video}_{int(start):06d}'
-            _note_clip(name, place, seen)
+            _record_clip(name, row, seen)
             rows.append((name, label, part))
     names = classes if classes is not None else sorted({label for _, label, _ in rows})
     numbers = {name: number for number, name in enumerate(names)}
@@ -181,7 +181,7 @@ def _read_table(path: Path, classes: list[str] | None, validation: int, seed: in
     for number, label in enumerate(names):
         members = [clip for clip in clips['train'] if clip[1] == number]
         if len(members) <= validation:
-            raise CibaError(
+            raise ConfigError(
                 f'{path}: has {len(members)} training clips of the class {label!r}, of which '
                 f'{validation} cannot be held out for validation.'
             )
@@ -191,33 +191,27 @@ def _read_table(path: Path, classes: list[str] | None, validation: int, seed: in
     return Splits(list(names), clips)
 
 
-def _note_clip(name: Any, place: str, seen: dict[str, str]) -> None:
+def _record_clip(name: Any, row: str, seen: dict[str, str]) -> None:
     if not isinstance(name, str) or CLIP_NAME.fullmatch(name) is None:
         raise CibaError(
-            f"{place}: {name!r} is no clip's name, which is a YouTube id of 11 characters, an "
-            'underscore, and the start second in six digits.'
+            f'{row}: {name!r} is not the name of a clip, which is a YouTube id of 11 characters, '
+            'an underscore, and the start second in six digits.'
         )
     if name in seen:
-        raise CibaError(f'{place}: {name!r} is listed before, in {seen[name]}.')
-    seen[name] = place
+        raise CibaError(f'{row}: {name!r} is listed before, in {seen[name]}.')
+    seen[name] = row
 
 
 def _read_dictionary(path: Path) -> dict:
-    """The dictionary that an array without axes holds."""
+    """Return the dictionary in an array without axes."""
     try:
         with open(path, 'rb') as file:
-            version = np.lib.format.read_magic(file)
-            header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = header(file)
+            shape, dtype = read_array_header(file)
             content = None
             if shape == () and dtype.hasobject:
                 content = make_pickle_module(_ARRAY_PARTS).load(file).item()
     except _PICKLE_ERRORS as error:
-        raise CibaError(f'{path}: is no whole array of split data ({error}).') from error
+        raise CibaError(f'{path}: not a complete array of split data ({error}).') from error
     if not isinstance(content, dict):
-        raise CibaError(f'{path}: must hold one dictionary, as numpy.save writes it.')
+        raise CibaError(f'{path}: must contain one dictionary, as numpy.save writes it.')
     return content

@@ -1,4 +1,4 @@
-"""BEVFormer, the detector: six cameras, now and before, to a BEV map to boxes."""
+"""The detector BEVFormer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmdet3d.structures import Det3DDataSample
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ...errors import CibaError
+from ...errors import ConfigError
 from ...registry import MODELS
 from ..gradients import without_gradient
 from ..nuscenes.can_bus import can_bus_from_ego_pose
@@ -21,7 +21,7 @@ from .projection import lidar2img_matrices
 
 
 class TimeStep(NamedTuple):
-    """What the encoder needs of one time step of a batch besides the images."""
+    """Calibration and motion of one time step of a batch."""
 
     lidar2img: Tensor  # (B, cameras, 4, 4), on the CPU
     can_bus: Tensor  # (B, 18), on the CPU
@@ -31,18 +31,18 @@ class TimeStep(NamedTuple):
 
 @MODELS.register_module()
 class BEVFormer(MVXTwoStageDetector):
-    """Camera detector that builds its BEV map with attention (Li et al., ECCV 2022).
+    """Camera detector with a BEV feature from attention (Li et al., ECCV 2022).
 
-    A sample holds one or several time steps. Plain mmdet3d samples have one. Samples of
+    A sample has one or several time steps. Plain mmdet3d samples have one. Samples of
     ``ciba_bev.NuScenesSequenceDataset`` have a queue of them, described by ``frames`` in their
-    metainfo, oldest first: the steps before the last are encoded without gradients. In testing,
-    the map of a frame is kept and used for the frame that names it as its predecessor.
+    metainfo, oldest first; all steps except the last are encoded without gradients. In testing, the
+    BEV feature of a frame is stored and used for the next frame of the scene.
 
     Args:
         pts_bbox_head: Config of the head.
-        num_cams: Cameras of one time step.
-        use_grid_mask: Cut a random lattice out of the training images.
-        kwargs (Any): mmdet3d's detector parts: ``img_backbone``, ``img_neck``,
+        num_cams: Number of cameras.
+        use_grid_mask: Whether to apply :class:`GridMask` to training images.
+        **kwargs: mmdet3d's detector parts: ``img_backbone``, ``img_neck``,
             ``data_preprocessor``, ``init_cfg``.
     """
 
@@ -55,7 +55,7 @@ class BEVFormer(MVXTwoStageDetector):
         self._memory_format = (
             torch.channels_last if _respects_strides(self) else torch.contiguous_format
         )
-        # Built here because mmdet3d would hand it training settings that it has no use for.
+        # Built here because mmdet3d would pass `train_cfg` and `test_cfg`.
         self.pts_bbox_head = MODELS.build(pts_bbox_head)
         self.num_cams = num_cams
         self.grid_mask = GridMask() if use_grid_mask else nn.Identity()
@@ -72,14 +72,14 @@ class BEVFormer(MVXTwoStageDetector):
                 module.to(memory_format=self._memory_format)
 
     def extract_img_feat(self, imgs: Tensor, input_metas: list[dict] | None = None) -> list[Tensor]:
-        """Image features of one time step.
+        """Compute the image features of one time step.
 
         Args:
             imgs: (B, cameras, 3, H, W), normalised.
             input_metas: Unused; part of mmdet3d's interface.
 
         Returns:
-            One (B, cameras, C, h, w) map per level of the neck.
+            (B, cameras, C, h, w) for each level of the neck.
         """
         batch = len(imgs)
         images = self.grid_mask(imgs.flatten(0, 1)).contiguous(memory_format=self._memory_format)
@@ -89,11 +89,11 @@ class BEVFormer(MVXTwoStageDetector):
     def extract_feat(
         self, batch_inputs_dict: dict, batch_data_samples: list[Det3DDataSample]
     ) -> Tensor:
-        """BEV map of the last time step of each sample.
+        """Compute the BEV feature of the last time step of each sample.
 
         Args:
             batch_inputs_dict: ``imgs`` (B, steps * cameras, 3, H, W), oldest step first.
-            batch_data_samples: Their metainfo holds calibration and motion.
+            batch_data_samples: Data samples with calibration and motion in their metainfo.
 
         Returns:
             (B, bev_h * bev_w, C), row-major with row = y and column = x in the LiDAR frame.
@@ -115,14 +115,32 @@ class BEVFormer(MVXTwoStageDetector):
     def loss(
         self, batch_inputs_dict: dict, batch_data_samples: list[Det3DDataSample], **kwargs
     ) -> dict[str, Tensor]:
-        """Training losses of a batch; see :meth:`SetPredictionHead.loss_by_outputs`."""
+        """Compute the training losses of a batch.
+
+        Args:
+            batch_inputs_dict: See :meth:`extract_feat`.
+            batch_data_samples: Data samples with ground truth.
+            **kwargs: Unused; part of mmdet3d's interface.
+
+        Returns:
+            See :meth:`SetPredictionHead.loss_by_outputs`.
+        """
         bev_embed = self.extract_feat(batch_inputs_dict, batch_data_samples)
         return self.pts_bbox_head.loss(bev_embed, batch_data_samples)
 
     def predict(
         self, batch_inputs_dict: dict, batch_data_samples: list[Det3DDataSample], **kwargs
     ) -> list[Det3DDataSample]:
-        """Data samples with ``pred_instances_3d`` filled in."""
+        """Detect objects in a batch.
+
+        Args:
+            batch_inputs_dict: See :meth:`extract_feat`.
+            batch_data_samples: Data samples.
+            **kwargs: Unused; part of mmdet3d's interface.
+
+        Returns:
+            The data samples with ``pred_instances_3d``.
+        """
         bev_embed = self.extract_feat(batch_inputs_dict, batch_data_samples)
         results = self.pts_bbox_head.predict(bev_embed, batch_data_samples)
         return self.add_pred_to_datasample(batch_data_samples, results, None)
@@ -146,7 +164,7 @@ class BEVFormer(MVXTwoStageDetector):
 
     @without_gradient()
     def _encode_history(self, imgs: Tensor, steps: list[TimeStep]) -> Tensor | None:
-        """BEV feature of the last past step, encoded as in testing: no gradient, no dropout.
+        """Return the BEV feature of the last past step, without gradient and dropout.
 
         The images of all past steps (B, steps, cameras, 3, H, W) go through the backbone at once.
         """
@@ -164,12 +182,12 @@ class BEVFormer(MVXTwoStageDetector):
         return prev_bev
 
     def _recall(self, step: TimeStep) -> Tensor | None:
-        """The map kept from the frame before, if that was the last one seen."""
+        """Return the stored BEV feature if it is that of the previous frame, else None."""
         wanted = step.previous_tokens
         if not any(wanted):
             return None
         if len(wanted) > 1:
-            raise CibaError(
+            raise ConfigError(
                 f'temporal testing carries one BEV map from frame to frame, but the batch holds '
                 f'{len(wanted)} samples; set batch_size=1 in the test and validation dataloader'
             )
@@ -198,7 +216,7 @@ class BEVFormer(MVXTwoStageDetector):
         images = imgs.size(1)
         for sample, queue in zip(data_samples, queues):
             if len(queue) * self.num_cams != images:
-                raise CibaError(
+                raise ConfigError(
                     f'sample {sample.metainfo.get("token", sample.metainfo.get("sample_idx"))} '
                     f'has {images} images for {len(queue)} time steps of {self.num_cams} cameras; '
                     'the dataset and num_cams of the model must agree'
@@ -232,7 +250,7 @@ def _respects_strides(module: nn.Module) -> bool:
 
 
 def _frames_of(metainfo: dict) -> list[dict]:
-    """The time steps of a sample; a plain mmdet3d sample is one step without a past."""
+    """Return the time steps of a sample; a plain mmdet3d sample has one step without a past."""
     if 'frames' in metainfo:
         return metainfo['frames']
     return [

@@ -1,4 +1,4 @@
-"""BEVFormer's encoder: BEV queries gather the past and the six images, layer by layer."""
+"""The encoder of BEVFormer: BEV queries attend to the previous BEV feature and to the images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class BEVFormerEncoderLayer(nn.Module):
         embed_dims: Channels.
         num_heads: Heads of both attentions.
         num_levels: Levels of the image features.
-        num_temporal_points: Samples per head and BEV map.
+        num_temporal_points: Samples per head and BEV feature.
         num_spatial_points: Samples per head and image level.
         feedforward_channels: Hidden channels of the feed-forward part.
-        dropout: Used throughout.
+        dropout: Dropout of all parts.
     """
 
     def __init__(
@@ -56,7 +56,19 @@ class BEVFormerEncoderLayer(nn.Module):
         image_features: Tensor,
         geometry: FrameGeometry,
     ) -> Tensor:
-        """Update the BEV queries (B, H * W, C); arguments as in the two attentions."""
+        """Update the BEV queries.
+
+        Args:
+            query: (B, H * W, C).
+            query_pos: Positional part of the query, (B, H * W, C).
+            previous: See :meth:`TemporalSelfAttention.forward`.
+            current: See :meth:`TemporalSelfAttention.forward`.
+            image_features: See :meth:`SpatialCrossAttention.forward`.
+            geometry: Sampling positions of the queries.
+
+        Returns:
+            (B, H * W, C).
+        """
         temporal, spatial = self.attentions
         query = self.norms[0](temporal(query, query_pos, previous, current, geometry))
         query = self.norms[1](spatial(query, image_features, geometry))
@@ -64,11 +76,11 @@ class BEVFormerEncoderLayer(nn.Module):
 
 
 class BEVFormerEncoder(nn.Module):
-    """A stack of encoder layers; its output is the student's BEV map.
+    """Several encoder layers; the output is the BEV feature.
 
     Args:
         layers: The layers.
-        with_cp: Recompute each layer in the backward pass instead of keeping its activations.
+        with_cp: Whether to recompute each layer in the backward pass, which saves memory.
     """
 
     def __init__(self, layers: list[BEVFormerEncoderLayer], with_cp: bool = False) -> None:
@@ -90,11 +102,11 @@ class BEVFormerEncoder(nn.Module):
         Args:
             bev_queries: (B, H * W, C), row-major, row = y.
             query_pos: (B, H * W, C).
-            prev_bev: BEV feature of the previous step, already turned into the present heading,
-                (B, H * W, C); None when no sample has one.
-            has_previous: Which samples have one, (B,) bool; None with ``prev_bev``.
+            prev_bev: BEV feature of the previous step, rotated to the current heading,
+                (B, H * W, C); None if no sample has one.
+            has_previous: Samples with a previous step, (B,) bool; None with ``prev_bev``.
             image_features: (B, cameras, S, C), all levels of a camera flattened.
-            geometry: Where the queries look.
+            geometry: Sampling positions of the queries.
 
         Returns:
             BEV feature (B, H * W, C).
@@ -103,8 +115,7 @@ class BEVFormerEncoder(nn.Module):
         for layer in self.layers:
             previous = current = query
             if prev_bev is not None:
-                # A sample without a past reads its own queries twice, as the whole batch does
-                # when nobody has one.
+                # Samples without a past read their own queries twice, as without prev_bev.
                 chosen = has_previous.view(-1, 1, 1)
                 previous = torch.where(chosen, prev_bev, query)
                 current = torch.where(chosen, bev_queries, query)

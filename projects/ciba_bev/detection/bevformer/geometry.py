@@ -1,4 +1,4 @@
-"""Where the BEV queries of one time step look: computed once, used by every encoder layer."""
+"""Sampling positions of the BEV queries of one time step, used by every encoder layer."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from ...ops.deformable_attention import SpatialShapes
 
-# Rows of slots grow in steps, so that memory blocks of one frame fit the next.
+# The number of slots is rounded up, so that memory can be reused between frames.
 _SLOT_STEP = 64
 
 
 class VisibleQueries(NamedTuple):
-    """The queries that each camera sees, packed into one row of slots a (sample, camera) pair.
+    """The queries that are visible in each camera, packed into slots per sample and camera.
 
     Attributes:
-        query: Which query is in each slot, (B * cameras, slots) int64, an index into the (B * Q)
-            queries of all samples.
-        image_points: Where its pillar appears, (B * cameras, slots, heights, 2) as (x, y) in [0, 1]
-            of the image.
-        filled: Which slots hold a query, (B * cameras, slots, 1) bool.
-        num_cameras: How many cameras see each query, at least one, (B, Q, 1) float32.
+        query: Query of each slot, (B * cameras, slots) int64, an index into the B * Q queries of
+            all samples.
+        image_points: Image points of its pillar, (B * cameras, slots, heights, 2) as (x, y) in
+            [0, 1] of the image.
+        filled: Whether a slot has a query, (B * cameras, slots, 1) bool.
+        num_cameras: Number of cameras that see each query, at least one, (B, Q, 1) float32.
     """
 
     query: Tensor
@@ -32,14 +32,14 @@ class VisibleQueries(NamedTuple):
 
 
 class FrameGeometry(NamedTuple):
-    """What the layers of the encoder share in one time step.
+    """Geometry of one time step, which all layers of the encoder use.
 
     Attributes:
         bev_shape: Height (y) and width (x) of the BEV grid.
-        bev_reference_points: Where each query looks in the previous and the current BEV feature,
+        bev_reference_points: Position of each query in the previous and the current BEV feature,
             (B, Q, 2, 2) as (x, y) in [0, 1].
         image_shapes: Height and width of each image level.
-        visible: The queries that the cameras see.
+        visible: The queries that are visible in the cameras.
     """
 
     bev_shape: tuple[int, int]
@@ -49,15 +49,15 @@ class FrameGeometry(NamedTuple):
 
 
 def pack_visible(image_points: Tensor, visible: Tensor, device: torch.device) -> VisibleQueries:
-    """Pack the queries that the cameras see.
+    """Pack the queries that are visible in the cameras.
 
-    How many slots are needed depends on the data, and on a GPU the processor would have to wait for
-    the answer. So this takes tensors on the CPU, where the calibration comes from.
+    The number of slots depends on the data. To compute it on a GPU, the CPU would have to wait, so
+    that the inputs, which follow from the calibration, are on the CPU.
 
     Args:
         image_points: (B, cameras, Q, heights, 2) as (x, y) in [0, 1], on the CPU.
-        visible: Which of them lie inside the image, (B, cameras, Q, heights) bool, on the CPU.
-        device: Where the result is needed.
+        visible: Whether they are inside the image, (B, cameras, Q, heights) bool, on the CPU.
+        device: Device of the result.
 
     Returns:
         The packed queries, on ``device``.
@@ -79,7 +79,15 @@ def pack_visible(image_points: Tensor, visible: Tensor, device: torch.device) ->
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the CPU to a device without waiting for it."""
+    """Copy a tensor to a device, without synchronisation.
+
+    Args:
+        tensor: Any tensor.
+        device: The device.
+
+    Returns:
+        The tensor on the device.
+    """
     if device.type == 'cuda' and tensor.device.type == 'cpu':
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

@@ -1,4 +1,4 @@
-"""GridMask augmentation: a random lattice of squares is cut out of the images."""
+"""GridMask augmentation: mask a random lattice of squares in the images."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class GridMask(nn.Module):
-    """Zero a regular lattice of squares during training (Chen et al., 2020).
+    """Set a regular lattice of squares to zero during training (Chen et al., 2020).
 
-    One lattice is drawn per batch and used for all of its images.
+    All images of a batch have the same lattice.
 
     Args:
-        ratio: Share of each period, along each axis, that is kept.
-        probability: How often the mask is applied.
+        ratio: Fraction of each period, along each axis, that is kept.
+        probability: Probability of applying the mask.
     """
 
     def __init__(self, ratio: float = 0.5, probability: float = 0.7) -> None:
@@ -22,7 +22,14 @@ class GridMask(nn.Module):
         self.probability = probability
 
     def forward(self, images: Tensor) -> Tensor:
-        """Mask images (N, C, H, W); unchanged in eval mode."""
+        """Mask images in training mode.
+
+        Args:
+            images: (N, C, H, W).
+
+        Returns:
+            (N, C, H, W).
+        """
         if not self.training or float(torch.rand(())) > self.probability:
             return images
         height, width = images.shape[-2:]

@@ -1,4 +1,4 @@
-"""BEVFormer's head: image features in, a BEV map and boxes out."""
+"""The head of BEVFormer: from image features to a BEV feature and boxes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mmdet3d.structures import Det3DDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ...registry import MODELS
 from ..set_prediction_head import DEFAULT_CODE_WEIGHTS, SetPredictionHead
 from .transformer import BEVFormerTransformer
@@ -16,29 +17,29 @@ from .transformer import BEVFormerTransformer
 
 @MODELS.register_module()
 class BEVFormerHead(SetPredictionHead):
-    """Build a BEV map from cameras and detect objects in it (BEVFormer, Sec. 3).
+    """Compute a BEV feature from cameras and detect objects in it (BEVFormer, Sec. 3).
 
     Args:
         num_classes: Object classes.
-        embed_dims: Channels of image features and BEV map.
+        embed_dims: Channels of image features and BEV feature.
         num_query: Object queries.
-        bev_h: Cells of the BEV map along y.
-        bev_w: Cells of the BEV map along x.
-        point_cloud_range: What the BEV map covers, (x_min, y_min, z_min, x_max, y_max, z_max) in
-            metres, LiDAR frame; row 0 lies at y_min, column 0 at x_min.
+        bev_h: Cells of the BEV grid along y.
+        bev_w: Cells of the BEV grid along x.
+        point_cloud_range: Range of the BEV grid, (x_min, y_min, z_min, x_max, y_max, z_max) in
+            metres, LiDAR frame; row 0 is at y_min, column 0 at x_min.
         num_cams: Cameras.
         num_levels: Levels of the image features.
         encoder_layers: Layers of the encoder.
         decoder_layers: Layers of the decoder.
         num_heads: Heads of every attention.
         num_spatial_points: Samples per head and image level.
-        num_temporal_points: Samples per head and BEV map, in encoder and decoder.
-        num_points_in_pillar: Heights at which a BEV cell looks into the images.
+        num_temporal_points: Samples per head and BEV feature, in encoder and decoder.
+        num_points_in_pillar: Number of heights of the reference points of a BEV cell.
         feedforward_channels: Hidden channels of the feed-forward parts.
-        rotate_center: The cell (x, y) a previous map is turned about; None for the cell of the
-            LiDAR.
-        dropout: Used in the transformer.
-        with_cp: Recompute encoder layers in the backward pass instead of keeping activations.
+        rotate_center: The cell (x, y) about which the previous BEV feature is rotated; None for
+            the cell of the LiDAR.
+        dropout: Dropout of the transformer.
+        with_cp: Whether to recompute encoder layers in the backward pass, which saves memory.
         code_weights: Weights of the ten regressed numbers in the box loss.
         bbox_coder: See :class:`SetPredictionHead`.
         matcher: See :class:`SetPredictionHead`.
@@ -90,8 +91,7 @@ class BEVFormerHead(SetPredictionHead):
         self.bev_shape = (bev_h, bev_w)
         self.num_levels = num_levels
         self.bev_embedding = nn.Embedding(bev_h * bev_w, embed_dims)
-        # The standard normal start of an embedding, as in the reference, whose head does not pass
-        # on mmengine's call that would make it uniform in [0, 1].
+        # Standard normal, as in the reference, which does not call mmengine's initialisation.
         self.positional_encoding = LearnedPositionalEncoding(
             embed_dims // 2, bev_h, bev_w, init_cfg=None
         )
@@ -122,21 +122,24 @@ class BEVFormerHead(SetPredictionHead):
         prev_bev: Tensor | None = None,
         has_previous: Tensor | None = None,
     ) -> Tensor:
-        """The BEV map of one time step, (B, bev_h * bev_w, C).
+        """Compute the BEV feature of one time step.
 
         Args:
             image_levels: Image features, each (B, cameras, C, h, w).
             lidar2img: (B, cameras, 4, 4), LiDAR-frame metres to pixels.
             image_shape: Height and width of the images in pixels, padding included.
-            can_bus: (B, 18), motion relative to the previous map.
-            prev_bev: The previous map, (B, bev_h * bev_w, C), or None.
-            has_previous: Which samples it is valid for, (B,) bool; None for all.
+            can_bus: (B, 18), motion since the previous frame.
+            prev_bev: The previous BEV feature, (B, bev_h * bev_w, C), or None.
+            has_previous: Samples with a previous frame, (B,) bool; None for all.
+
+        Returns:
+            (B, bev_h * bev_w, C), row-major with row = y and column = x in the LiDAR frame.
 
         Raises:
-            ValueError: Another number of image levels than the head was built for.
+            ConfigError: The number of image levels is not ``num_levels``.
         """
         if len(image_levels) != self.num_levels:
-            raise ValueError(
+            raise ConfigError(
                 f'the head was built with num_levels={self.num_levels}, but img_neck gives '
                 f'{len(image_levels)} levels; set num_outs of the neck or num_levels to match'
             )
@@ -153,7 +156,7 @@ class BEVFormerHead(SetPredictionHead):
         )
 
     def forward(self, bev_embed: Tensor) -> dict[str, Tensor]:
-        """Detect in BEV maps.
+        """Detect objects in BEV features.
 
         Args:
             bev_embed: (B, bev_h * bev_w, C).
@@ -168,9 +171,25 @@ class BEVFormerHead(SetPredictionHead):
         return self.predict_codes(states, references)
 
     def loss(self, bev_embed: Tensor, data_samples: list[Det3DDataSample]) -> dict[str, Tensor]:
-        """Losses of BEV maps (B, bev_h * bev_w, C) against their ground truth."""
+        """Compute the losses of a batch.
+
+        Args:
+            bev_embed: (B, bev_h * bev_w, C).
+            data_samples: Data samples with ground truth.
+
+        Returns:
+            See :meth:`SetPredictionHead.loss_by_outputs`.
+        """
         return self.loss_by_outputs(self(bev_embed), data_samples)
 
     def predict(self, bev_embed: Tensor, data_samples: list[Det3DDataSample]) -> list[InstanceData]:
-        """Boxes of BEV maps (B, bev_h * bev_w, C)."""
+        """Detect objects in a batch.
+
+        Args:
+            bev_embed: (B, bev_h * bev_w, C).
+            data_samples: Data samples.
+
+        Returns:
+            See :meth:`SetPredictionHead.predict_by_outputs`.
+        """
         return self.predict_by_outputs(self(bev_embed), data_samples)

@@ -1,4 +1,4 @@
-"""Where BEV pillars appear in the cameras, and how BEV maps move with the vehicle."""
+"""Project BEV pillars into the cameras, and align BEV features with the motion of the vehicle."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from ...errors import ConfigError
 from ...ops.constants import constant_tensor
 
 MIN_DEPTH = 1e-5  # metres in front of the camera plane
 
 
 def lidar2img_matrices(metainfo: dict) -> np.ndarray:
-    """Projection matrices of a sample's cameras.
+    """Return the projection matrices of a sample's cameras.
 
     Args:
         metainfo: mmdet3d's ``cam2img`` (3 x 3 or 4 x 4 each) and ``lidar2cam`` (4 x 4 each), both
@@ -27,11 +28,11 @@ def lidar2img_matrices(metainfo: dict) -> np.ndarray:
         the image as the network sees it.
 
     Raises:
-        KeyError: A calibration is missing; the message names the sample.
+        ConfigError: A calibration is missing; the message names the sample.
     """
     for key in ('cam2img', 'lidar2cam'):
         if key not in metainfo:
-            raise KeyError(
+            raise ConfigError(
                 f'sample {metainfo.get("token", metainfo.get("sample_idx", "?"))} has no {key!r} '
                 f'in its metainfo; add {key!r} to the meta_keys of Pack3DDetInputs'
             )
@@ -50,7 +51,7 @@ def pillar_points(
     point_cloud_range: Sequence[float],
     device: torch.device | str = 'cpu',
 ) -> Tensor:
-    """Reference points along the pillar of each BEV cell.
+    """Return reference points along the pillar of each BEV cell (BEVFormer, Sec. 3.3).
 
     The heights are evenly spaced from half a metre above the floor of the range to half a metre
     below its ceiling.
@@ -59,7 +60,7 @@ def pillar_points(
         bev_shape: Height (y) and width (x) of the grid.
         num_heights: Points per pillar.
         point_cloud_range: (x_min, y_min, z_min, x_max, y_max, z_max), metres, LiDAR frame.
-        device: Where to make them.
+        device: Device of the result.
 
     Returns:
         (H * W, heights, 3) metres, LiDAR frame, float32; cells row-major, row = y.
@@ -104,15 +105,15 @@ def project_points(
 
 
 def bev_shift(can_bus: Tensor, bev_shape: tuple[int, int], cell_size: Tensor) -> Tensor:
-    """How far the vehicle moved since the previous BEV map, in map units.
+    """Return the translation of the vehicle since the previous frame, relative to the BEV grid.
 
     Args:
         can_bus: (B, 18): [0:2] translation in global axes, metres; [16] yaw, radians.
-        bev_shape: Height and width of the map.
-        cell_size: (2,) metres a cell along (x, y).
+        bev_shape: Height and width of the grid.
+        cell_size: (2,), metres per cell along (x, y).
 
     Returns:
-        (B, 2) as (x, y), fractions of the map's width and height.
+        (B, 2) as (x, y), fractions of the grid's width and height.
     """
     translation = can_bus[:, :2]
     length = translation.norm(dim=-1)
@@ -124,15 +125,15 @@ def bev_shift(can_bus: Tensor, bev_shape: tuple[int, int], cell_size: Tensor) ->
 
 
 def rotate_bev(bev: Tensor, degrees: Tensor, center: Sequence[float]) -> Tensor:
-    """Turn BEV maps counter-clockwise as images are (row 0 on top), nearest neighbour.
+    """Rotate BEV features counter-clockwise as images (row 0 at the top), nearest neighbour.
 
     Args:
         bev: (B, C, H, W).
         degrees: (B,).
-        center: The cell (x, y) that stays in place.
+        center: The cell (x, y) of the rotation axis.
 
     Returns:
-        (B, C, H, W); zeros come in from outside.
+        (B, C, H, W), padded with zeros.
     """
     height, width = bev.shape[-2:]
     radians = degrees.double() * (math.pi / 180.0)

@@ -1,4 +1,4 @@
-"""Spatial cross-attention: each BEV query reads the cameras that see its pillar."""
+"""Spatial cross-attention of BEV queries into the camera images."""
 
 from __future__ import annotations
 
@@ -52,18 +52,17 @@ class PillarAttention(SamplingAttention):
 
 
 class SpatialCrossAttention(nn.Module):
-    """Attention from BEV queries into six camera images at once (BEVFormer, Eq. 3).
+    """Attention from BEV queries into camera images (BEVFormer, Eq. 3).
 
-    Each query is shown only to the cameras that see its pillar, and the answers are averaged over
-    those cameras. All samples and cameras go through one call, their visible queries packed
-    (:class:`VisibleQueries`).
+    The output of each query is averaged over the cameras in which its pillar is visible. All
+    samples and cameras are processed in one call, with packed queries (:class:`VisibleQueries`).
 
     Args:
         embed_dims: Channels.
         num_heads: Attention heads.
         num_levels: Levels of the image features.
         num_points: Samples per head and level; a multiple of the pillar heights.
-        dropout: On the output, before the input is added.
+        dropout: Dropout of the output, before the residual connection.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class SpatialCrossAttention(nn.Module):
         Args:
             query: (B, Q, C).
             image_features: (B, cameras, S, C), all levels of a camera flattened.
-            geometry: Which cameras see which queries, and where.
+            geometry: Image points of the visible queries.
 
         Returns:
             (B, Q, C).

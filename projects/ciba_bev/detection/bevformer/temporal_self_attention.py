@@ -1,4 +1,4 @@
-"""Temporal self-attention: each BEV query reads the map of now and the map of before."""
+"""Temporal self-attention of BEV queries into the previous and the current BEV feature."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ...ops.pyramid import level_sizes
 from ..attention import SamplingAttention, softmax_over_points
 from .geometry import FrameGeometry
 
-NUM_MAPS = 2  # the previous BEV map and the current one
+NUM_MAPS = 2  # the previous and the current BEV feature
 
 
 class TemporalSelfAttention(SamplingAttention):
-    """Deformable attention over the previous and the current BEV map (BEVFormer, Eq. 5).
+    """Deformable attention over the previous and the current BEV feature (BEVFormer, Eq. 5).
 
     Args:
         embed_dims: Channels.
         num_heads: Attention heads.
-        num_points: Samples per head and map.
-        dropout: On the output, before the input is added.
+        num_points: Samples per head and BEV feature.
+        dropout: Dropout of the output, before the residual connection.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class TemporalSelfAttention(SamplingAttention):
         Args:
             query: (B, H * W, C).
             query_pos: Positional part of the query, (B, H * W, C).
-            previous: Earlier BEV map turned into the present frame, (B, H * W, C).
-            current: BEV map of the present frame, (B, H * W, C).
-            geometry: Where each query looks in the two.
+            previous: Previous BEV feature, rotated to the current heading, (B, H * W, C).
+            current: Current BEV feature, (B, H * W, C).
+            geometry: Sampling positions in both features.
 
         Returns:
             (B, H * W, C).
         """
         seen = torch.cat((previous, query + query_pos), dim=-1)
-        # Softmax within a map: the two readings are averaged, not weighed against each other.
+        # Softmax within a feature: the two outputs are averaged.
         weights = self.attention_weights(seen)
         weights = softmax_over_points(
             weights.unflatten(-1, (self.num_heads, NUM_MAPS, self.num_points))
@@ -64,7 +64,7 @@ class TemporalSelfAttention(SamplingAttention):
         anchors = geometry.bev_reference_points.unsqueeze(3)
         sizes = level_sizes(bev_shapes, query.device)
         locations = self.predict_locations(seen, anchors, sizes)
-        # Both maps go through the operator as one batch of 2B.
+        # Both features are processed as one batch of 2B.
         value = self.project_value(torch.stack((previous, current), dim=1).flatten(0, 1))
         output = deformable_attention(
             value,

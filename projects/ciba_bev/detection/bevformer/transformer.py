@@ -1,4 +1,4 @@
-"""BEVFormer's transformer: images and the previous map to BEV, BEV and queries to states."""
+"""The transformer of BEVFormer: encodes images into a BEV feature, and decodes object queries."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Sequence
 import torch
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ..attention import MultiheadSelfAttention, initialize_transformer
 from ..decoder import DecoderLayer, RefiningDecoder
 from .encoder import BEVFormerEncoder, BEVFormerEncoderLayer
@@ -14,32 +15,32 @@ from .geometry import FrameGeometry, pack_visible, to_device
 from .projection import bev_shift, pillar_points, project_points, rotate_bev
 
 CAN_BUS_SIZE = 18
-YAW_CHANGE_DEGREES = 17  # where it stands in the CAN bus vector
+YAW_CHANGE_DEGREES = 17  # index in the CAN bus vector
 
 
 class BEVFormerTransformer(nn.Module):
-    """Encode six cameras into BEV and decode object queries from it.
+    """Encode camera images into a BEV feature, and decode object queries from it.
 
     Args:
         bev_shape: Height (y) and width (x) of the BEV grid.
-        point_cloud_range: What it covers, metres, LiDAR frame.
+        point_cloud_range: Range of the grid, metres, LiDAR frame.
         embed_dims: Channels.
         num_cams: Cameras.
         num_levels: Levels of the image features.
         num_heads: Heads of every attention.
         num_spatial_points: Samples per head and image level.
         num_heights: Points per pillar.
-        num_temporal_points: Samples per head and BEV map, in encoder and decoder.
+        num_temporal_points: Samples per head and BEV feature, in encoder and decoder.
         encoder_layers: Layers of the encoder.
         decoder_layers: Layers of the decoder.
         feedforward_channels: Hidden channels of the feed-forward parts.
-        rotate_center: The cell (x, y) a previous map is turned about; None for the cell of the
-            LiDAR.
-        dropout: Used throughout.
+        rotate_center: The cell (x, y) about which the previous BEV feature is rotated; None for
+            the cell of the LiDAR.
+        dropout: Dropout of all parts.
         with_cp: Activation checkpointing in the encoder.
 
     Raises:
-        ValueError: The number of points is not a multiple of the pillar heights.
+        ConfigError: The number of points is not a multiple of the pillar heights.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class BEVFormerTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if num_spatial_points % num_heights:
-            raise ValueError(
+            raise ConfigError(
                 f'num_spatial_points {num_spatial_points} is not a multiple of the '
                 f'{num_heights} pillar heights'
             )
@@ -129,18 +130,18 @@ class BEVFormerTransformer(nn.Module):
         prev_bev: Tensor | None = None,
         has_previous: Tensor | None = None,
     ) -> Tensor:
-        """Make the BEV map of one time step.
+        """Compute the BEV feature of one time step.
 
         Args:
             image_levels: Image features, each (B, cameras, C, h, w).
             lidar2img: (B, cameras, 4, 4), LiDAR-frame metres to pixels, on the CPU.
             image_shape: Height and width of the images in pixels, padding included.
-            can_bus: (B, 18), motion relative to the previous map, on the CPU; see
+            can_bus: (B, 18), motion since the previous frame, on the CPU; see
                 :mod:`ciba_bev.detection.nuscenes.can_bus`.
             bev_queries: (H * W, C).
             bev_positions: (C, H, W).
-            prev_bev: The previous map, (B, H * W, C), or None.
-            has_previous: Which samples it is valid for, (B,) bool on the CPU; None for all.
+            prev_bev: The previous BEV feature, (B, H * W, C), or None.
+            has_previous: Samples with a previous frame, (B,) bool on the CPU; None for all.
 
         Returns:
             (B, H * W, C), row-major with row = y and column = x in the LiDAR frame.
@@ -151,7 +152,7 @@ class BEVFormerTransformer(nn.Module):
         positions = bev_positions.flatten(1).t().expand(batch, -1, -1)
         shift = bev_shift(can_bus.float().cpu(), self.bev_shape, self.cell_size)
         if prev_bev is None:
-            # Without a previous feature both readings are of the current one, at the same place.
+            # Without a previous feature, the current one is read twice at the same positions.
             shift = torch.zeros_like(shift)
         else:
             if has_previous is None:
@@ -173,7 +174,7 @@ class BEVFormerTransformer(nn.Module):
     def decode(
         self, bev_embed: Tensor, query_embedding: Tensor, reg_branches: nn.ModuleList
     ) -> tuple[Tensor, Tensor]:
-        """Decode object queries from a BEV map.
+        """Decode object queries from a BEV feature.
 
         Args:
             bev_embed: (B, H * W, C).
@@ -200,7 +201,7 @@ class BEVFormerTransformer(nn.Module):
         return rotate_bev(maps, degrees, self.rotate_center).flatten(2).transpose(1, 2)
 
     def _flatten(self, image_levels: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Levels to one (B, cameras, S, C) tensor that knows its camera and level."""
+        """Flatten all levels to (B, cameras, S, C), and add camera and level embeddings."""
         shapes = [tuple(level.shape[-2:]) for level in image_levels]
         features = [
             level.flatten(3).transpose(2, 3)
@@ -212,7 +213,7 @@ class BEVFormerTransformer(nn.Module):
 
 
 def _cell_centres(height: int, width: int) -> Tensor:
-    """Centres of the BEV cells, (H * W, 2) as (x, y) in [0, 1], row-major."""
+    """Return the centres of the BEV cells, (H * W, 2) as (x, y) in [0, 1], row-major."""
     y = (torch.arange(height, dtype=torch.float32) + 0.5) / height
     x = (torch.arange(width, dtype=torch.float32) + 0.5) / width
     grid_y, grid_x = torch.meshgrid(y, x, indexing='ij')

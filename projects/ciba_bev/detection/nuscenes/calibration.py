@@ -1,9 +1,9 @@
-"""Checking the cameras' matrices of an info file against the poses beside them.
+"""Check the camera matrices of an info file against its poses.
 
-``lidar2cam`` of a camera follows from where LiDAR and camera are mounted and how the vehicle moved
-between the two recordings. Info files written by mmdet3d 1.1.0rc0 to rc2 have it wrong: with the
-camera at t in the LiDAR's frame and turned by R, they hold [R^T | -t] where [R^T | -R^T t] is
-right, which puts points about a metre off.
+``lidar2cam`` of a camera follows from the mounting of LiDAR and camera and from the motion of the
+vehicle between the two recordings. It is wrong in info files written by mmdet3d 1.1.0rc0 to rc2:
+for a camera at t with orientation R in the LiDAR frame, they contain [R^T | -t] instead of
+[R^T | -R^T t], which shifts points by about a metre.
 """
 
 from __future__ import annotations
@@ -17,38 +17,37 @@ from .sweeps import invert_pose
 
 MAX_OFFSET = 0.15  # metres
 MAX_ANGLE = 1.0  # degrees
-# Where the vehicle's pose at the camera's time is not known, by which it may differ from that at
-# the LiDAR's time.
+# Limits for the motion between camera and LiDAR, if the pose at the camera's time is not known.
 MAX_SPEED = 40.0  # metres a second
 MAX_TURN_RATE = 60.0  # degrees a second
 UNKNOWN_DELAY = 0.1  # seconds
 
 
-class WrongCamera(NamedTuple):
+class InconsistentCamera(NamedTuple):
     """A camera whose ``lidar2cam`` contradicts the poses.
 
     Attributes:
         camera: Its name.
-        finding: What is wrong, in words.
+        finding: Description of the deviation.
     """
 
     camera: str
     finding: str
 
 
-def wrong_cameras(
+def find_inconsistent_cameras(
     info: dict, camera_ego2global: Mapping[str, np.ndarray] | None = None
-) -> list[WrongCamera]:
-    """Find cameras whose ``lidar2cam`` is not that of the poses in an info.
+) -> list[InconsistentCamera]:
+    """Find cameras whose ``lidar2cam`` contradicts the poses in an info.
 
     Args:
-        info: Entry of an info file's ``data_list``. Cameras without ``cam2ego`` are passed over.
-        camera_ego2global: The vehicle's pose when each camera recorded, (4, 4). Without it the
-            pose is interpolated from the past sweeps; without those either, the difference that a
-            fast vehicle makes is allowed for.
+        info: Entry of an info file's ``data_list``. Cameras without ``cam2ego`` are skipped.
+        camera_ego2global: Pose of the vehicle at the time of each camera, (4, 4). Without it, the
+            pose is interpolated from the past sweeps; without past sweeps, the tolerance includes
+            the motion of a fast vehicle.
 
     Returns:
-        The cameras that are further off than 15 cm or one degree.
+        The cameras that deviate by more than 15 cm or one degree.
     """
     key_ego, lidar2ego = info.get('ego2global'), info['lidar_points'].get('lidar2ego')
     images = {
@@ -67,7 +66,7 @@ def wrong_cameras(
         )
     )
     poses, slack = np.array(poses, dtype=np.float64), np.array(slacks)
-    # Global positions are kilometres from the origin: only their difference is carried further.
+    # Global positions are kilometres from the origin: use differences, for precision.
     poses[:, :3, 3] -= key_ego[:3, 3]
     from_key = np.eye(4)
     from_key[:3, :3] = key_ego[:3, :3].T
@@ -80,18 +79,18 @@ def wrong_cameras(
     offsets = np.linalg.norm(found[:, :3, 3] - expected[:, :3, 3], axis=-1)
     turned = np.trace(lidar2cam[:, :3, :3] @ expected[:, :3, :3], axis1=1, axis2=2)
     angles = np.degrees(np.arccos(np.clip((turned - 1) / 2, -1, 1)))
-    # The translation of mmdet3d's release candidates, read as it was meant.
+    # The translation of mmdet3d's release candidates, interpreted as intended.
     as_candidates = np.linalg.norm(-lidar2cam[:, :3, 3] - expected[:, :3, 3], axis=-1)
     allowed = MAX_OFFSET + MAX_SPEED * slack
-    wrong = (offsets > allowed) | (angles > MAX_ANGLE + MAX_TURN_RATE * slack)
-    # Written so that NaN counts as wrong, too.
-    wrong |= ~np.isfinite(offsets + angles)
+    inconsistent = (offsets > allowed) | (angles > MAX_ANGLE + MAX_TURN_RATE * slack)
+    # NaN is inconsistent, too.
+    inconsistent |= ~np.isfinite(offsets + angles)
     return [
-        WrongCamera(name, _describe(offset, angle, candidate <= limit))
-        for name, is_wrong, offset, angle, candidate, limit in zip(
-            images, wrong, offsets, angles, as_candidates, allowed
+        InconsistentCamera(name, _describe(offset, angle, candidate <= limit))
+        for name, is_inconsistent, offset, angle, candidate, limit in zip(
+            images, inconsistent, offsets, angles, as_candidates, allowed
         )
-        if is_wrong
+        if is_inconsistent
     ]
 
 
@@ -104,9 +103,9 @@ def _describe(offset: float, angle: float, is_from_candidate: bool) -> str:
 
 
 def _ego_pose_at(info: dict, timestamp: float | None) -> tuple[np.ndarray, float]:
-    """The vehicle's pose at a time close to the key sweep's, and for how long it is a guess.
+    """Return the pose of the vehicle near the time of the key sweep, and the unknown delay.
 
-    Between the key sweep and the one before, and a little beyond, the vehicle goes on as it went.
+    It is interpolated, or slightly extrapolated, between the key sweep and the one before.
     """
     pose = np.array(info['ego2global'], dtype=np.float64)
     if timestamp is None or info.get('timestamp') is None:
@@ -129,10 +128,10 @@ def _ego_pose_at(info: dict, timestamp: float | None) -> tuple[np.ndarray, float
 
 
 def camera_poses(nuscenes: Any, info: dict) -> dict[str, np.ndarray]:
-    """Look up the vehicle's pose at the time of each camera's image.
+    """Return the pose of the vehicle at the time of each camera.
 
     Args:
-        nuscenes: The devkit, with the tables the info is from.
+        nuscenes: The devkit, with the tables of the info file.
         info: Entry of an info file's ``data_list``.
 
     Returns:

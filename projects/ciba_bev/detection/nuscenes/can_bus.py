@@ -1,6 +1,6 @@
-"""The 18 numbers that tell BEVFormer how the ego vehicle moves.
+"""The 18 numbers that describe the motion of the ego vehicle to BEVFormer.
 
-Layout (BEVFormer's, so that its published weights keep their meaning):
+Layout, as in BEVFormer, so that its published weights can be used:
 
 ====== ============================================================== ============
 index  meaning                                                        unit
@@ -14,8 +14,9 @@ index  meaning                                                        unit
 17     ego yaw                                                        degree
 ====== ============================================================== ============
 
-Info files hold the *absolute* vector of a frame: entry 0:3 is the global position, entry 17
-the yaw. A model sees the *relative* one: translation and yaw change since the previous frame.
+Info files contain the *absolute* vector of a frame: entry 0:3 is the global position, entry 17 the
+yaw. The input of a model is the *relative* one: translation and yaw change since the previous
+frame.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ YAW_DEGREES = 17
 def absolute_can_bus(
     translation: np.ndarray, rotation: np.ndarray, motion: np.ndarray | None = None
 ) -> np.ndarray:
-    """Builds the absolute vector of one frame.
+    """Return the absolute vector of a frame.
 
     Args:
         translation: Ego position in the global frame, shape (3,), metres.
         rotation: Ego rotation in the global frame, unit quaternion (w, x, y, z), shape (4,).
         motion: Acceleration, rotation rate and velocity as the CAN bus reports them, shape (9,).
-            ``None`` where there is no CAN bus message: zeros.
+            None if there is no CAN bus message, for zeros.
 
     Returns:
         The absolute vector, float64, shape (18,).
@@ -57,7 +58,7 @@ def absolute_can_bus(
 
 
 def can_bus_from_ego_pose(ego2global: np.ndarray) -> np.ndarray:
-    """Builds the relative vector of a frame without history from its ego pose alone.
+    """Return the relative vector of a frame without a past, from its ego pose.
 
     Args:
         ego2global: Transform from the ego to the global frame, shape (4, 4), metres.
@@ -67,14 +68,14 @@ def can_bus_from_ego_pose(ego2global: np.ndarray) -> np.ndarray:
     """
     ego2global = np.asarray(ego2global, dtype=np.float64)
     x, y, z, w = Rotation.from_matrix(ego2global[:3, :3]).as_quat()
-    # q and -q are the same rotation; the sign is fixed so that equal poses give equal vectors.
+    # q and -q are the same rotation: fix the sign, so that equal poses have equal vectors.
     sign = -1.0 if w < 0 else 1.0
     current = absolute_can_bus(ego2global[:3, 3], sign * np.array([w, x, y, z]))
     return relative_can_bus(current, None)
 
 
 def relative_can_bus(current: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
-    """Expresses a frame's motion relative to the frame before it.
+    """Return the vector of a frame relative to the frame before it.
 
     Args:
         current: Absolute vector of the frame, shape (18,).
@@ -102,5 +103,5 @@ def _yaw_of_quaternion(rotation: np.ndarray) -> float:
     w, x, y, z = rotation
     forward = Rotation.from_quat([x, y, z, w]).apply([1.0, 0.0, 0.0])
     yaw = float(np.arctan2(forward[1], forward[0]) % (2 * np.pi))
-    # A negative angle below rounding comes out of the modulo as exactly 2 pi.
+    # The modulo of a tiny negative angle is exactly 2 pi.
     return 0.0 if yaw >= 2 * np.pi else yaw

@@ -1,4 +1,4 @@
-"""Ego motion from the nuScenes CAN bus expansion, where it is there."""
+"""Read ego motion from the nuScenes CAN bus expansion."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from .data_checks import DataError
 
 
 def find_can_bus_folder(root_path: str | Path, can_bus: str | Path | None) -> Path | None:
-    """Finds the folder that contains ``can_bus/``, as the devkit wants it.
+    """Find the parent of the folder ``can_bus``, which the devkit needs.
 
     Args:
         root_path: The nuScenes root.
-        can_bus: Where the user says the expansion is: the ``can_bus`` folder or its parent.
-            ``None`` looks in the root and next to it.
+        can_bus: The ``can_bus`` folder or its parent; None to search the root and its parent.
 
     Returns:
-        The parent of the ``can_bus`` folder, or ``None`` where there is no expansion.
+        The parent of the ``can_bus`` folder; None if there is no expansion.
 
     Raises:
-        DataError: If ``can_bus`` is given and is no such folder.
+        DataError: ``can_bus`` is given, but is not such a folder.
     """
     if can_bus is None:
         root = Path(root_path)
@@ -43,14 +42,14 @@ def find_can_bus_folder(root_path: str | Path, can_bus: str | Path | None) -> Pa
 
 
 class CanBusMotion:
-    """Looks up acceleration, rotation rate and velocity at a time in a scene.
+    """Acceleration, rotation rate and velocity from the CAN bus expansion.
 
     Args:
         folder: The folder that contains ``can_bus/``.
 
     Attributes:
-        scenes_without: Names of the scenes asked for that have no pose messages: those the devkit
-            knows to lack CAN bus data and those whose file is not there.
+        scenes_without: Names of requested scenes without pose messages: those in the devkit's list
+            of scenes without CAN bus data, and those whose file does not exist.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -61,15 +60,15 @@ class CanBusMotion:
         self.scenes_without: list[str] = []
 
     def at(self, scene_name: str, timestamp: int) -> np.ndarray | None:
-        """Returns the motion in the last message not later than a time.
+        """Return the motion in the last message at or before a time.
 
         Args:
             scene_name: Name of the scene, ``scene-0061``.
             timestamp: Unix time in microseconds.
 
         Returns:
-            Acceleration (m/s^2), rotation rate (rad/s) and velocity (m/s), shape (9,); the first
-            message's where all are later; ``None`` where the scene has no messages.
+            Acceleration (m/s^2), rotation rate (rad/s) and velocity (m/s), shape (9,); those of the
+            first message if all are later; None if the scene has no messages.
         """
         if scene_name != self._scene_name:
             self._open_scene(scene_name)
@@ -91,7 +90,7 @@ class CanBusMotion:
                 self._messages = sorted(messages, key=lambda message: message['utime'])
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise DataError(
-                    f'{file}: the CAN bus messages are cut off or damaged ({error}). Unpack '
+                    f'{file}: the CAN bus messages are truncated or damaged ({error}). Unpack '
                     'can_bus.zip of nuScenes again.'
                 ) from None
         self._times = [message['utime'] for message in self._messages]

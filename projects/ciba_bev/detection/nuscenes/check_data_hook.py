@@ -1,4 +1,4 @@
-"""Checking the data once before they are used."""
+"""Check nuScenes data before a run."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ def check_nuscenes_data(
     max_center_offset: float | None = MAX_CENTER_OFFSET,
     num_cameras: int | None = None,
 ) -> None:
-    """Check that a dataset's infos are complete and its files there and whole.
+    """Check that the infos of a dataset are complete and its files complete and undamaged.
 
-    Every info and the presence, size and ends of every file are checked; of the files' contents, a
-    sample.
+    All infos are checked, and existence, size and end of all files. The content is checked for a
+    random sample of the files.
 
     Args:
-        dataset: mmdet3d's nuScenes dataset or one derived from it. Files in a storage other than
-            the local disk (``backend_args``) are not checked.
-        max_seconds: After this time the images still to come are checked for presence and size
-            only, and no further file is read.
-        show_progress: Whether to show a progress bar with the time left.
-        read_files: How many files are read whole: those of the first frame and others drawn from
-            all; -1 for all.
-        max_center_offset: How far the middle of an image according to its calibration may lie from
-            where it is, as a share of width and height; None for anywhere.
-        num_cameras: Cameras that the model expects; None if it says nothing.
+        dataset: mmdet3d's nuScenes dataset or one derived from it. Files in a remote storage
+            (``backend_args``) are not checked.
+        max_seconds: After this time, the remaining images are checked only for existence and size,
+            and no further file is read.
+        show_progress: Whether to show a progress bar.
+        read_files: Number of files to read: those of the first frame, and a random sample of the
+            others; -1 for all.
+        max_center_offset: Maximum distance of the principal point from the middle of the image, as
+            a fraction of width and height; None for no limit.
+        num_cameras: Number of cameras that the model expects; None if unknown.
 
     Raises:
-        DataError: If something is wrong; up to ten problems are spelled out.
+        DataError: There are problems; the first ten are listed.
     """
     deadline = time.monotonic() + max_seconds
     problems: list[DataProblem] = []
@@ -68,7 +68,7 @@ def check_nuscenes_data(
     categories = dataset.metainfo.get('categories', {})
     unknown = [name for name in dataset.metainfo['classes'] if name not in categories]
     if unknown and categories:
-        finding = f'the info file does not know the classes {", ".join(unknown)}'
+        finding = f'the info file does not have the classes {", ".join(unknown)}'
         remedy = f'Use some of: {", ".join(categories)}.'
         field = 'metainfo.categories'
         problems.append(DataProblem(dataset.ann_file, '', field, finding, remedy))
@@ -83,15 +83,15 @@ def check_nuscenes_data(
         if not missing:
             objects.add(info)
             for problem in _size_problems(dataset, info, num_cameras):
-                # Usually all frames are alike: one of them is enough.
+                # Report only one of several equal problems.
                 sizes.setdefault((problem.field, problem.finding), problem)
-            # Our own datasets have checked them when they were built.
+            # The datasets of this package check them on construction.
             if not isinstance(dataset, NuScenesFrameDataset):
                 missing = value_problems([info], needed, dataset.ann_file, categories or None)
         problems += missing
         if local and not missing:
             for file in files_of_info(info, needed):
-                # Neighbouring samples share sweeps.
+                # Consecutive samples share sweeps.
                 files.setdefault(file.path, file)
     problems += sizes.values()
     print_log(f'Checking {len(files)} files of {dataset.ann_file}.', logger='current')
@@ -117,7 +117,7 @@ def check_nuscenes_data(
 def _size_problems(
     dataset: NuScenesDataset, info: dict, num_cameras: int | None
 ) -> Iterator[DataProblem]:
-    """What an info has another number of than the pipeline or the model expects."""
+    """Yield contradictions of an info to the number of cameras or point features."""
     token = info.get('token', '')
     if num_cameras is not None and dataset.modality['use_camera']:
         cameras = list(info['images'])
@@ -129,7 +129,7 @@ def _size_problems(
                 f'it has {len(cameras)} cameras ({", ".join(cameras)}), but the model expects '
                 f'{num_cameras} (num_cams)',
                 'Set num_cams everywhere in the model and num_views of the image loaders to the '
-                'number of cameras, or leave incomplete frames out of the info file.',
+                'number of cameras, or remove incomplete frames from the info file.',
             )
     if dataset.modality['use_lidar']:
         stated = info['lidar_points']['num_pts_feats']
@@ -142,14 +142,14 @@ def _size_problems(
                     'lidar_points.num_pts_feats',
                     f'it is {stated}, but {type(transform).__name__} in the pipeline has '
                     f'load_dim={load_dim}',
-                    'Make them equal to how many numbers a point has in the LiDAR files; use_dim '
+                    'Set both to the number of features of a point in the LiDAR files; use_dim '
                     "and the model's input channels depend on it.",
                 )
                 return
 
 
 def _sample(files: list[DataFile], count: int) -> list[DataFile]:
-    """The files of the first frame and others from all over, the same at every call."""
+    """Return the files of the first frame and a fixed random sample of the others."""
     if count < 0 or len(files) <= count:
         return files
     first = [file for file in files if file.sample_token == files[0].sample_token][:count]
@@ -162,17 +162,17 @@ def _sample(files: list[DataFile], count: int) -> list[DataFile]:
 class CheckDataHook(Hook):
     """Stop a run before its first step if its nuScenes data cannot be used or scored.
 
-    Training and validation data are checked before training, and each dataset once; where there is
-    a :class:`mmdet3d.evaluation.NuScenesMetric`, also what its scorer would refuse after the last
-    frame. The main process checks; all processes stop.
+    Training and validation data are checked before training, each dataset once. With a
+    :class:`mmdet3d.evaluation.NuScenesMetric`, the requirements of its scorer are checked as well.
+    The main process checks; all processes stop.
 
     Args:
-        max_seconds: After this time for a dataset, the images still to come are checked for
-            presence and size only, and no further file is read.
-        show_progress: Whether to show a progress bar with the time left.
-        read_files: How many files of a dataset are read whole; -1 for all.
-        max_center_offset: How far the middle of an image according to its calibration may lie from
-            where it is, as a share of width and height; None for anywhere.
+        max_seconds: After this time for a dataset, the remaining images are checked only for
+            existence and size, and no further file is read.
+        show_progress: Whether to show a progress bar.
+        read_files: Number of files of a dataset to read; -1 for all.
+        max_center_offset: Maximum distance of the principal point from the middle of the image, as
+            a fraction of width and height; None for no limit.
     """
 
     priority = 'VERY_HIGH'
@@ -197,7 +197,7 @@ class CheckDataHook(Hook):
             runner: The runner.
 
         Raises:
-            DataError: If something is wrong.
+            DataError: There are problems.
         """
         self._check(runner.train_dataloader.dataset, _model_of(runner))
         if runner.val_loop is not None:
@@ -211,7 +211,7 @@ class CheckDataHook(Hook):
             runner: The runner.
 
         Raises:
-            DataError: If something is wrong.
+            DataError: There are problems.
         """
         self._check(runner.val_dataloader.dataset, _model_of(runner), runner.val_evaluator)
 
@@ -222,7 +222,7 @@ class CheckDataHook(Hook):
             runner: The runner.
 
         Raises:
-            DataError: If something is wrong.
+            DataError: There are problems.
         """
         self._check(runner.test_dataloader.dataset, _model_of(runner), runner.test_evaluator)
 
@@ -258,8 +258,8 @@ class CheckDataHook(Hook):
         messages = [message]
         broadcast_object_list(messages)
         if messages[0]:
-            # One copy of a long message is enough.
-            other = 'Stopped: the main process found problems in the data and names them.'
+            # The long message is printed once.
+            other = 'Stopped: the main process reports problems in the data.'
             raise DataError(messages[0] if is_main_process() else other)
         self._checked.append(checked)
 
@@ -269,14 +269,14 @@ def _model_of(runner: Runner) -> Any:
 
 
 def _is_validated(runner: Runner) -> bool:
-    """Whether the training reaches its first validation."""
+    """Return whether the training reaches its first validation."""
     loop = runner.train_loop
     by_iteration = isinstance(loop, IterBasedTrainLoop)
     return loop.val_begin <= (loop.max_iters if by_iteration else loop.max_epochs)
 
 
 def _number_of_cameras(model: Any) -> int | None:
-    """The first ``num_cams`` in a model's config; that all are equal is checked with the config."""
+    """Return the first ``num_cams`` in a model's config; config_checks compares them all."""
     if isinstance(model, dict):
         if isinstance(model.get('num_cams'), int):
             return model['num_cams']
@@ -288,7 +288,7 @@ def _number_of_cameras(model: Any) -> int | None:
 
 
 def _nuscenes_datasets(dataset: Any) -> Iterator[NuScenesDataset]:
-    """Looks into the wrappers that repeat, balance or join datasets."""
+    """Yield the nuScenes datasets inside wrappers that repeat, balance or join datasets."""
     if isinstance(dataset, NuScenesDataset):
         yield dataset
     for part in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):

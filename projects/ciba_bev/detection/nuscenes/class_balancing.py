@@ -1,4 +1,4 @@
-"""mmdet3d's class-balanced sampling, with a message where it cannot balance."""
+"""mmdet3d's class-balanced sampling, with an error message for absent classes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .data_checks import DataError
 
 @DATASETS.register_module()
 class CBGSDataset(_CBGSDataset):
-    """mmdet3d's CBGSDataset: frames are repeated so that every class is seen about as often.
+    """mmdet3d's CBGSDataset: repeat frames so that all classes are equally frequent.
 
-    The frames and their order are mmdet3d's.
+    The frames and their order are those of mmdet3d.
 
     Args:
         dataset: The data set to sample from.
         lazy_init: As for :class:`mmdet3d.datasets.CBGSDataset`.
 
     Raises:
-        DataError: A class does not occur, so that no repetition would make it frequent.
+        DataError: A class does not occur in the data.
     """
 
     def _get_sample_indices(self, dataset: BaseDataset) -> list[int]:
@@ -36,8 +36,8 @@ class CBGSDataset(_CBGSDataset):
         what = 'of any class' if len(absent) == len(classes) else f'of {", ".join(absent)}'
         return DataError(
             f'{dataset.ann_file}: no frame has a usable object {what}, and the sampling that '
-            'balances the classes (CBGSDataset) needs every class. Leave what is absent out of the '
-            "classes (metainfo.classes of all data sets, and the head's num_classes), or take the "
-            'wrapper away: train_dataloader=dict(dataset=dict(_delete_=True, **the data set in '
+            'balances the classes (CBGSDataset) needs every class. Remove absent classes '
+            "(metainfo.classes of all data sets, and the head's num_classes), or remove the "
+            'wrapper: train_dataloader=dict(dataset=dict(_delete_=True, **the data set in '
             'it)).'
         )

@@ -1,7 +1,7 @@
-"""Finding what is wrong with nuScenes data, and saying it so that it can be mended.
+"""Find problems in nuScenes data, and describe them with their remedies.
 
-Two kinds of checks share one report: *fields* of an info file (cheap, done whenever a dataset
-is built) and *files* on the disk (done once before training or testing by ``CheckDataHook``).
+There are two kinds of checks: *fields* of an info file, which are cheap and checked whenever a
+dataset is built, and *files* on the disk, which ``CheckDataHook`` checks once before a run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.progress import track
 
 from ...errors import CibaError
 from ...shell import shell_command
-from .calibration import wrong_cameras
+from .calibration import find_inconsistent_cameras
 from .can_bus import CAN_BUS_SIZE
 
 MAX_REPORTED = 10
@@ -28,23 +28,23 @@ JPEG_START = b'\xff\xd8'
 JPEG_END = b'\xff\xd9'
 TEMPORAL_FIELDS = ('scene_token', 'prev', 'next', 'frame_idx', 'can_bus')
 
-FILE_REMEDY = 'Unpack the nuScenes archive that holds it again (data/README.md has the layout).'
+FILE_REMEDY = 'Unpack the nuScenes archive of the file again (data/README.md has the layout).'
 
 
 class DataError(CibaError):
-    """The data on the disk is not what the configuration needs; the message says what to do."""
+    """The data on the disk are missing, damaged or not what the config needs."""
 
 
 @dataclass(frozen=True)
 class DataProblem:
-    """One thing wrong with the data.
+    """A problem in the data.
 
     Attributes:
-        file: The file it is in.
-        sample_token: Token of the sample concerned, '' if it concerns all of them.
-        field: Place in the info file, as in ``images.CAM_FRONT.img_path``.
-        finding: What is wrong.
-        remedy: What to do about it.
+        file: The file with the problem.
+        sample_token: Token of the sample; '' if it affects all of them.
+        field: Field of the info file, such as ``images.CAM_FRONT.img_path``.
+        finding: Description of the problem.
+        remedy: Advice to the user.
     """
 
     file: str
@@ -59,13 +59,13 @@ class DataProblem:
 
 
 def data_error(problems: Sequence[DataProblem]) -> DataError:
-    """Sums up problems in one error.
+    """Combine problems in one error.
 
     Args:
-        problems: At least one problem; the first ten are spelled out.
+        problems: At least one problem; the first ten are listed.
 
     Returns:
-        The error to raise.
+        The error.
     """
     if len(problems) == 1:
         return DataError(str(problems[0]))
@@ -83,14 +83,14 @@ def create_data_command(
     data_root: str | Path | None = None,
     replace: bool = False,
 ) -> str:
-    """Spell out the command that makes, or completes, an info file.
+    """Return the command that creates or completes an info file.
 
     Args:
         info_file: The info file.
         version: nuScenes version, such as ``v1.0-trainval``.
-        annotate_only: Whether the file is there and only lacks the temporal fields.
+        annotate_only: Whether the file exists and lacks only the temporal fields.
         data_root: The nuScenes root; None for the info file's folder.
-        replace: Whether a file of another version or format is to be replaced.
+        replace: Whether to replace a file of another version or format.
 
     Returns:
         A shell command.
@@ -112,15 +112,14 @@ def create_data_command(
 
 @dataclass(frozen=True)
 class NeededFields:
-    """What a dataset reads from each info.
+    """The parts of an info that a dataset reads.
 
     Attributes:
-        lidar: LiDAR points are loaded.
-        sweeps: Past LiDAR sweeps are loaded.
-        cameras: Images are loaded.
-        instance_fields: Fields every annotated object must have; empty where annotations are
-            not read.
-        temporal: Frames are put in sequence.
+        lidar: Whether LiDAR points are loaded.
+        sweeps: Whether past LiDAR sweeps are loaded.
+        cameras: Whether images are loaded.
+        instance_fields: Required fields of annotated objects; empty if annotations are not read.
+        temporal: Whether sequences of frames are loaded.
     """
 
     lidar: bool = False
@@ -137,19 +136,19 @@ def field_problems(
     version: str,
     data_root: str | Path | None = None,
 ) -> list[DataProblem]:
-    """List the needed fields that infos lack, and calibrations that contradict the poses.
+    """Find missing fields of infos, and calibrations that contradict the poses.
 
     Args:
         infos: Entries of an info file's ``data_list``.
-        needed: What must be there.
-        info_file: The file they come from, for the report.
+        needed: The required parts.
+        info_file: The info file, for the message.
         version: nuScenes version, for the remedy.
         data_root: The nuScenes root, for the remedy; None for the info file's folder.
 
     Returns:
         One problem per sample and field, in order.
     """
-    make = f'Write the info file anew: {create_data_command(info_file, version, False, data_root)}'
+    make = f'Write the info file again: {create_data_command(info_file, version, False, data_root)}'
     annotate = f'Add it: {create_data_command(info_file, version, True, data_root)}'
     problems = []
     for position, info in enumerate(infos):
@@ -158,7 +157,7 @@ def field_problems(
         for field in missing:
             problems.append(DataProblem(info_file, token, field, 'a needed field is missing', make))
         if needed.cameras and not missing:
-            for camera, finding in wrong_cameras(info):
+            for camera, finding in find_inconsistent_cameras(info):
                 field = f'images.{camera}.lidar2cam'
                 problems.append(DataProblem(info_file, token, field, finding, make))
         if needed.temporal:
@@ -182,7 +181,7 @@ def _missing_fields(info: dict, needed: NeededFields) -> Iterator[str]:
         if _lookup(info, field) is None:
             yield field
     if needed.sweeps:
-        # mmdet3d's converter leaves the list out where a scene's first frame has no sweeps.
+        # mmdet3d's converter omits the list for frames without past sweeps.
         for number, sweep in enumerate(info.get('lidar_sweeps', ())):
             for field in ('timestamp', 'lidar_points.lidar_path', 'lidar_points.lidar2sensor'):
                 if _lookup(sweep, field) is None:
@@ -215,14 +214,14 @@ def _lookup(info: dict, field: str) -> Any:
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file that a sample refers to.
+    """A file of a sample.
 
     Attributes:
-        path: Where it is.
+        path: Its path.
         sample_token: The first sample that refers to it.
         field: The field of the info that names it.
-        point_features: Numbers a LiDAR point has in it; 0 for an image.
-        center: Principal point of the camera in pixels, (x, y), as its calibration has it.
+        point_features: Number of features of a LiDAR point; 0 for an image.
+        center: Principal point of the camera in pixels, (x, y), from its calibration.
     """
 
     path: str
@@ -233,14 +232,14 @@ class DataFile:
 
 
 def files_of_info(info: dict, needed: NeededFields) -> Iterator[DataFile]:
-    """Lists the files that loading one sample opens.
+    """List the files of a sample.
 
     Args:
-        info: A dataset's parsed info: its paths are complete.
-        needed: Which sensors are loaded.
+        info: A parsed info, with absolute paths.
+        needed: The parts that are loaded.
 
     Yields:
-        The LiDAR file, the past sweeps and the images, as far as they are needed.
+        The LiDAR file, the past sweeps and the images, if they are loaded.
     """
     token = info['token']
     if needed.lidar:
@@ -258,14 +257,14 @@ def files_of_info(info: dict, needed: NeededFields) -> Iterator[DataFile]:
 
 
 def file_problem(file: DataFile, read_end: bool = True) -> DataProblem | None:
-    """Checks that a file is there and whole, without reading it.
+    """Check that a file exists and is complete, without reading all of it.
 
     Args:
         file: The file.
-        read_end: Whether to look for an image's start and end markers, which takes opening it.
+        read_end: Whether to open an image to check its start and end markers.
 
     Returns:
-        What is wrong with it, or ``None``.
+        The problem, or None.
     """
     finding = _finding_of_file(file, read_end)
     if finding is None:
@@ -291,8 +290,8 @@ def _finding_of_file(file: DataFile, read_end: bool) -> str | None:
         point_bytes = file.point_features * FLOAT_BYTES
         if size % point_bytes:
             return (
-                f'its {size} bytes are no multiple of the {point_bytes} that a LiDAR point takes: '
-                f'the file is truncated, or a point has another number of features in it than '
+                f'its {size} bytes are not a multiple of the {point_bytes} of a LiDAR point: '
+                f'the file is truncated, or the number of features of a point is not '
                 f'{file.point_features} (num_pts_feats)'
             )
     elif read_end and file.path.lower().endswith(('.jpg', '.jpeg')):
@@ -317,24 +316,24 @@ def file_problems(
     show_progress: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> list[DataProblem]:
-    """Checks many files with threads.
+    """Check many files in parallel.
 
     Args:
         files: The files.
-        max_seconds: After this time the images still to come are checked for presence and size
-            only, so that a slow disk does not hold up training.
-        show_progress: Whether to show a progress bar with the time left.
-        log: Receives a remark if the time ran out.
+        max_seconds: After this time, the remaining images are checked only for existence and size,
+            so that a slow disk does not delay training.
+        show_progress: Whether to show a progress bar.
+        log: Receives a message if the time ran out.
 
     Returns:
-        The problems, in the files' order.
+        The problems, in the order of the files.
     """
     deadline = time.monotonic() + max_seconds
 
     def check(file: DataFile) -> DataProblem | None:
         return file_problem(file, read_end=time.monotonic() < deadline)
 
-    # The work is waiting for the disk, not computing.
+    # Threads, because the work is limited by the disk.
     with ThreadPoolExecutor(max_workers=16) as pool:
         results = track(
             pool.map(check, files),

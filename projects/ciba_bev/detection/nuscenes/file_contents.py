@@ -1,4 +1,4 @@
-"""Reading LiDAR files and images to tell whether they hold what they should."""
+"""Check the contents of LiDAR files and images."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import numpy as np
 
 from .data_checks import DataFile, DataProblem
 
-# Metres. Farther than any LiDAR sees.
+# Metres; larger than the range of any LiDAR.
 _REACH = 10_000.0
-# Numbers a point may have in the formats in use.
+# Numbers of features of a point in common formats.
 _POINT_FEATURES = range(3, 9)
-# Share of the variance between a point's numbers, below which they are taken to be mixed up.
-_LEAST_SHARE = 0.02
+# Fraction of the variance between features, below which they are assumed to be mixed.
+_MIN_SHARE = 0.02
 _CLEARLY_MORE = 3.0
 
 LIDAR_REMEDY = (
-    'If the file was written with another number of features, say so in the info file '
+    'If the file was written with another number of features, set it in the info file '
     '(num_pts_feats) and in the pipeline (load_dim); else copy or unpack it again.'
 )
 IMAGE_REMEDY = 'Copy or unpack it again.'
@@ -35,15 +35,15 @@ SIZE_REMEDY = (
 
 
 def content_problem(file: DataFile, max_center_offset: float | None = None) -> DataProblem | None:
-    """Read a file that is there and say what is wrong with what it holds.
+    """Check the content of an existing file.
 
     Args:
         file: The file.
-        max_center_offset: For an image whose principal point is known, how far that may lie from
-            the middle, as a share of width and height; None for anywhere.
+        max_center_offset: Maximum distance of a known principal point from the middle of the image,
+            as a fraction of width and height; None for no limit.
 
     Returns:
-        What is wrong with it, or None.
+        The problem, or None.
     """
     try:
         with open(file.path, 'rb') as stream:
@@ -69,15 +69,15 @@ def content_problems(
     max_seconds: float = float('inf'),
     max_center_offset: float | None = None,
 ) -> list[DataProblem]:
-    """Read files, one after the other, as long as there is time.
+    """Check the contents of files within a time limit.
 
     Args:
         files: The files.
-        max_seconds: After this time the rest is left out.
-        max_center_offset: As for :func:`content_problem`.
+        max_seconds: After this time, the remaining files are skipped.
+        max_center_offset: See :func:`content_problem`.
 
     Returns:
-        The problems, in the files' order. Of files with the same wrong format, the first.
+        The problems, in the order of the files; for files with the same invalid format, the first.
     """
     deadline = time.monotonic() + max_seconds
     problems = []
@@ -85,7 +85,7 @@ def content_problems(
         if time.monotonic() > deadline:
             break
         problem = content_problem(file, max_center_offset)
-        # What is wrong with a format is wrong with all files; one of them is enough to say so.
+        # All files have the same invalid format; report only the first.
         if problem is not None and not (
             problem.remedy in (LIDAR_REMEDY, SIZE_REMEDY)
             and any(problem.finding == other.finding for other in problems)
@@ -97,7 +97,7 @@ def content_problems(
 def _finding_of_points(content: bytes, features: int) -> str | None:
     values = np.frombuffer(content[: len(content) // 4 * 4], np.float32)
     points = values[: values.size // features * features].reshape(-1, features)
-    # Mixed-up numbers look like anything, so that is looked for first.
+    # Checked first, because mixed features can look like other problems.
     likely = likely_point_features(values, features)
     if likely is not None:
         return (
@@ -106,25 +106,25 @@ def _finding_of_points(content: bytes, features: int) -> str | None:
         )
     damaged = int((~np.isfinite(points)).any(1).sum())
     if damaged:
-        return f'{damaged} of its {len(points)} points hold NaN or infinity'
+        return f'{damaged} of its {len(points)} points contain NaN or infinity'
     if len(points) and np.abs(points[:, :3]).max() > _REACH:
         return f'a coordinate is {np.abs(points[:, :3]).max():.3g} m'
     return None
 
 
 def likely_point_features(values: np.ndarray, stated: int) -> int | None:
-    """Tell from the numbers in a LiDAR file that a point has another number of them than stated.
+    """Guess the number of features of a point from the numbers in a LiDAR file.
 
-    x, y, z, intensity and the rest differ in size. Read with the right number of features, part of
-    the variance of log(1 + |value|) lies between the columns; read with a wrong one, every column
-    holds a mixture of all and next to nothing does.
+    Features such as x, z and intensity differ in magnitude. With the right number of features, a
+    part of the variance of log(1 + |value|) is between the columns; with another one, every column
+    is a mixture of all features, and hardly any variance is between them.
 
     Args:
         values: All numbers in the file, (N,).
-        stated: How many a point is said to have.
+        stated: The stated number of features.
 
     Returns:
-        How many it seems to have; None if nothing contradicts the stated number.
+        The guessed number; None if the stated one is plausible.
     """
     if values.size < 100 * max(_POINT_FEATURES):
         return None
@@ -136,24 +136,24 @@ def likely_point_features(values: np.ndarray, stated: int) -> int | None:
 
     shares = {features: share(features) for features in _POINT_FEATURES}
     most = max(shares.values())
-    if most <= _CLEARLY_MORE * share(stated) + _LEAST_SHARE:
+    if most <= _CLEARLY_MORE * share(stated) + _MIN_SHARE:
         return None
-    # Twice the right number explains as much.
+    # Multiples of the right number explain as much variance.
     return next(features for features, found in shares.items() if found > 0.9 * most)
 
 
 def _decode(content: bytes) -> tuple[np.ndarray | None, str | None]:
-    """The image in a file, as the pipelines decode it, and what is wrong with it."""
+    """Decode an image as the pipelines do; return the image and its problem, if any."""
     warnings: list[str] = []
     try:
         with _standard_error_in(warnings):
             image = mmcv.imfrombytes(content, flag='unchanged')
-    # OpenCV's own exceptions derive from Exception alone.
+    # OpenCV's exceptions derive directly from Exception.
     except Exception as error:
         return None, f'the image cannot be decoded ({type(error).__name__})'
     if image is None:
         return None, 'the image is damaged: it cannot be decoded'
-    # libjpeg fills up what it cannot decode with grey and prints what was wrong.
+    # libjpeg fills parts that it cannot decode with grey, and prints a warning.
     damage = next((line for line in warnings if 'corrupt' in line.lower()), None)
     return image, None if damage is None else f'the image is damaged inside ({damage.strip()})'
 

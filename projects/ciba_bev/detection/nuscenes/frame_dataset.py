@@ -1,4 +1,4 @@
-"""nuScenes frame by frame, with errors that say what to mend."""
+"""The nuScenes dataset of single frames, with checks and error messages."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ from .value_checks import value_problems
 
 @DATASETS.register_module()
 class NuScenesFrameDataset(NuScenesDataset):
-    """mmdet3d's nuScenes dataset with its info file checked on construction.
+    """mmdet3d's nuScenes dataset, with its info file checked on construction.
 
-    Two further differences: the nuScenes version is the info file's unless the configuration
-    names one, and labels are mapped by the class names in the info file, not by their position.
+    There are two other differences: the nuScenes version is that of the info file unless the config
+    states one, and labels are mapped by the class names in the info file, not by their order.
 
     Args:
         ann_file: Info file, relative to ``data_root``.
         metainfo: ``classes`` in the order of the model's outputs.
-        kwargs: As for :class:`mmdet3d.datasets.NuScenesDataset`.
+        **kwargs: See :class:`mmdet3d.datasets.NuScenesDataset`.
 
     Raises:
-        DataError: If the info file is missing, lacks a needed field, has values that cannot be
-            right or does not know a class. While loading: if a file of the sample is missing or
-            damaged.
+        DataError: The info file does not exist, lacks a required field or a class, or has
+            impossible values. While loading: a file of the sample is missing or damaged.
     """
 
     METAINFO = {key: value for key, value in NuScenesDataset.METAINFO.items() if key != 'version'}
@@ -51,7 +50,7 @@ class NuScenesFrameDataset(NuScenesDataset):
 
     @property
     def needed_fields(self) -> NeededFields:
-        """What this dataset reads from the info file and the disk."""
+        """The parts of an info that this dataset reads."""
         names = {type(transform).__name__ for transform in iterate_transforms(self.pipeline)}
         instance_fields: tuple[str, ...] = ()
         if not self.test_mode or self.load_eval_anns:
@@ -67,13 +66,13 @@ class NuScenesFrameDataset(NuScenesDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Reads and checks the info file.
+        """Read and check the info file.
 
         Returns:
-            The parsed infos, in the file's order.
+            The parsed infos, in the order of the file.
 
         Raises:
-            DataError: As for the class.
+            DataError: See the class.
         """
         content = load_info_file(self.ann_file, self.data_root)
         metainfo, infos = content['metainfo'], content['data_list']
@@ -81,7 +80,7 @@ class NuScenesFrameDataset(NuScenesDataset):
         problems = field_problems(infos, self.needed_fields, self.ann_file, version, self.data_root)
         if not infos:
             command = create_data_command(self.ann_file, version, data_root=self.data_root)
-            remedy = f'Write the info file anew: {command}'
+            remedy = f'Write the info file again: {command}'
             problems = [DataProblem(self.ann_file, '', 'data_list', 'it lists no samples', remedy)]
         if problems:
             raise data_error(problems)
@@ -89,8 +88,8 @@ class NuScenesFrameDataset(NuScenesDataset):
         if asked != version:
             raise DataError(
                 f'{self.ann_file}: the info file is of {version} (field metainfo.version), but the '
-                f'configuration says {asked}, against which it could not be scored. Leave version '
-                "out of the dataset's metainfo, or give an info file of that version."
+                f'configuration says {asked}, against which it could not be scored. Remove version '
+                "from the dataset's metainfo, or use an info file of that version."
             )
         for key, value in metainfo.items():
             self._metainfo.setdefault(key, value)
@@ -102,17 +101,17 @@ class NuScenesFrameDataset(NuScenesDataset):
         return [self.parse_data_info(info) for info in infos]
 
     def prepare_data(self, index: int) -> dict | None:
-        """Loads one sample through the pipeline.
+        """Load a sample with the pipeline.
 
         Args:
             index: Index of the sample.
 
         Returns:
-            The packed sample; ``None`` in training if no object is left in it.
+            The packed sample; None in training if it has no objects.
 
         Raises:
-            DataError: If the pipeline fails, or the points it gives are none or not finite, and a
-                file of the sample is missing or damaged.
+            DataError: The pipeline fails, or there are no points or not finite ones, because a file
+                of the sample is missing or damaged.
         """
         try:
             packed = super().prepare_data(index)
@@ -125,7 +124,7 @@ class NuScenesFrameDataset(NuScenesDataset):
         return packed
 
     def _explain_failure(self, index: int) -> None:
-        # Local files only: elsewhere the storage client's own error is all there is.
+        # Only for local files; a remote storage raises its own error.
         if self.backend_args is None:
             files = list(files_of_info(self.get_data_info(index), self.needed_fields))
             problems = file_problems(files) or content_problems(files)
@@ -149,13 +148,13 @@ class NuScenesFrameDataset(NuScenesDataset):
 
 
 def iterate_transforms(pipeline: Any) -> Iterator[Any]:
-    """Walks through a pipeline, into the transforms that wrap others.
+    """Iterate over the transforms of a pipeline, including wrapped ones.
 
     Args:
         pipeline: A ``Compose``, a transform or a list of these.
 
     Yields:
-        Every transform, wrappers before what they wrap.
+        Every transform, wrappers before their contents.
     """
     if isinstance(pipeline, (list, tuple)):
         for transform in pipeline:
@@ -168,6 +167,6 @@ def iterate_transforms(pipeline: Any) -> Iterator[Any]:
 
 def _unknown_class_error(info_file: str, unknown: list[str], known: Iterable[str]) -> DataError:
     return DataError(
-        f'{info_file}: the info file does not know the class names {", ".join(unknown)} of the '
+        f'{info_file}: the info file does not have the class names {", ".join(unknown)} of the '
         f'configuration (field metainfo.categories). Use some of: {", ".join(sorted(known))}.'
     )

@@ -1,8 +1,8 @@
-"""Making the info files that the datasets read.
+"""Create the info files of the datasets.
 
-mmdet3d's converter does the bulk. What it leaves out, the place of each sample in its scene and
-the motion of the ego vehicle, is added to its entries under names that mmdet3d does not use, so
-that the files stay valid for plain mmdet3d.
+mmdet3d's converter does most of the work. The index of each sample in its scene and the motion of
+the ego vehicle are added to its entries, under names that mmdet3d does not use, so that the files
+are valid for plain mmdet3d.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils import splits
 from rich.progress import track
 
+from ...errors import ConfigError
 from ...files import make_folder, scratch_folder
-from .calibration import camera_poses, wrong_cameras
+from .calibration import camera_poses, find_inconsistent_cameras
 from .can_bus import absolute_can_bus
 from .can_bus_expansion import CanBusMotion, find_can_bus_folder
 from .data_checks import DataError, create_data_command
@@ -41,25 +42,26 @@ def create_info_files(
     replace: bool = False,
     log: Callable[[str], None] = print,
 ) -> dict[str, Path]:
-    """Convert nuScenes tables to info files with all that training needs.
+    """Convert nuScenes tables to info files.
 
     Args:
         root_path: The nuScenes root: ``samples``, ``sweeps`` and the folder of tables.
         version: One of :data:`SPLITS`.
-        out_dir: Where the info files go; the root if ``None``.
-        tag: Start of the info files' names.
-        max_sweeps: Most past LiDAR sweeps to list for a sample.
-        can_bus: The CAN bus expansion; ``None`` uses it if it lies in the root or next to it.
+        out_dir: Folder of the info files; None for the root.
+        tag: Prefix of the info files' names.
+        max_sweeps: Maximum number of past LiDAR sweeps of a sample.
+        can_bus: Folder of the CAN bus expansion; None to use the one in the root or its parent, if
+            it exists.
         replace: Whether to replace info files of another version or format. Those of the same
             version are always replaced.
-        log: Receives what is being done.
+        log: Receives messages about the progress.
 
     Returns:
         The info file of each split: ``train`` and ``val``, or ``test``.
 
     Raises:
-        DataError: If tables or files are missing or damaged, a split is empty, or a file of another
-            version is in the way.
+        DataError: Tables or files are missing or damaged, a split is empty, or a file of another
+            version would be replaced.
     """
     root = Path(root_path)
     target = root if out_dir is None else Path(out_dir)
@@ -100,17 +102,17 @@ def annotate_info_files(
     Args:
         root_path: The nuScenes root; only the tables are read.
         version: One of :data:`SPLITS`.
-        out_dir: Where the info files are; the root if ``None``.
-        tag: Start of the info files' names.
-        can_bus: The CAN bus expansion; ``None`` uses it if it lies in the root or next to it.
-        log: Receives what is being done.
+        out_dir: Folder of the info files; None for the root.
+        tag: Prefix of the info files' names.
+        can_bus: Folder of the CAN bus expansion; None to use the one in the root or its parent, if
+            it exists.
+        log: Receives messages about the progress.
 
     Returns:
         The completed info file of each split that has one.
 
     Raises:
-        DataError: If tables or info files are missing or damaged, do not belong together, or
-            contradict each other.
+        DataError: Tables or info files are missing or damaged, or contradict each other.
     """
     root = Path(root_path)
     folder = root if out_dir is None else Path(out_dir)
@@ -135,7 +137,7 @@ def annotate_info_files(
 
 
 class _InfoAnnotator:
-    """Adds to infos what the tables and the CAN bus expansion know about their samples."""
+    """Add scene order and ego motion to infos, from the tables and the CAN bus expansion."""
 
     def __init__(self, root: Path, version: str, can_bus_folder: Path | None) -> None:
         self._root = root
@@ -147,7 +149,7 @@ class _InfoAnnotator:
             self._frame_index = self._count_frames()
 
     def annotate(self, content: dict, path: Path) -> None:
-        """Add the fields in place; ``path`` is named in errors only."""
+        """Add the fields in place; ``path`` is for error messages."""
         version = content['metainfo'].get('version', self._version)
         if version != self._version:
             raise DataError(
@@ -160,33 +162,33 @@ class _InfoAnnotator:
                 info.update(self._fields(info['token']))
 
     def _check(self, info: dict, path: Path) -> None:
-        """Refuse an info of other tables, or one that contradicts them."""
+        """Check that an info belongs to the tables and does not contradict them."""
         command = create_data_command(path, self._version, data_root=self._root)
         token = info.get('token')
         if token not in self._frame_index:
             raise DataError(
                 f'{path}: sample {token} (field token) is not in the {self._version} tables in '
-                f'{self._root}. Write the info file anew: {command}'
+                f'{self._root}. Write the info file again: {command}'
             )
-        for camera, finding in wrong_cameras(info, camera_poses(self._nuscenes, info)):
+        for camera, finding in find_inconsistent_cameras(info, camera_poses(self._nuscenes, info)):
             raise DataError(
                 f'{path}: {finding} (sample {token}, field images.{camera}.lidar2cam). Write the '
-                f'info file anew: {command}'
+                f'info file again: {command}'
             )
 
     def use_relative_sweep_paths(self, content: dict) -> None:
-        """Name sweeps from the root on.
+        """Make the paths of sweeps relative to the root.
 
-        mmdet3d decides by the word "samples" anywhere in a sweep's path whether it is a key frame,
-        which goes wrong where the root's own path has that word in it.
+        mmdet3d takes a sweep for a key frame if its path contains the word "samples", which fails
+        if the path of the root does.
         """
         for info in content['data_list']:
             for sweep in info.get('lidar_sweeps', ()):
-                record = self._nuscenes.get('sample_data', sweep['sample_data_token'])
-                sweep['lidar_points']['lidar_path'] = record['filename']
+                data = self._nuscenes.get('sample_data', sweep['sample_data_token'])
+                sweep['lidar_points']['lidar_path'] = data['filename']
 
     def report(self, log: Callable[[str], None]) -> None:
-        """Says where ego motion came from."""
+        """Log the source of the ego motion."""
         if self._motion is None:
             log(
                 'No CAN bus expansion: acceleration, rotation rate and velocity are zero. '
@@ -224,24 +226,24 @@ class _InfoAnnotator:
             'prev': sample['prev'],
             'next': sample['next'],
             'frame_idx': self._frame_index[token],
-            # A list, because pickled arrays of NumPy 2 cannot be read by NumPy 1.
+            # A list, because NumPy 1 cannot read pickled arrays of NumPy 2.
             'can_bus': can_bus.tolist(),
         }
 
 
 def _check_version(version: str) -> None:
     if version not in SPLITS:
-        raise DataError(f'--version {version}: give one of {", ".join(SPLITS)}.')
+        raise ConfigError(f'--version {version}: give one of {", ".join(SPLITS)}.')
 
 
 def _check_splits(root: Path, version: str) -> None:
     table = root / version / 'scene.json'
     names = {scene['name'] for scene in read_table(root, version, 'scene')}
     known = SPLITS[version]
-    strangers = sorted(names.difference(*known.values()))
-    if strangers:
+    unknown = sorted(names.difference(*known.values()))
+    if unknown:
         raise DataError(
-            f"{table}: the scenes {', '.join(strangers[:10])} are in none of the devkit's splits "
+            f"{table}: the scenes {', '.join(unknown[:10])} are in none of the devkit's splits "
             f'for {version} ({", ".join(known)}), so that they could not be scored. Rename them '
             '(field name) or give the version they belong to.'
         )
@@ -255,7 +257,7 @@ def _check_splits(root: Path, version: str) -> None:
 
 
 def _check_replaceable(path: Path, version: str, root: Path) -> None:
-    """Refuse to overwrite the result of long work with that of other tables."""
+    """Check that an existing info file is of the same version."""
     if not path.is_file():
         return
     try:

@@ -1,4 +1,4 @@
-"""Reading and writing mmdet3d's info files."""
+"""Read and write mmdet3d's info files."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import Any
 from mmengine.fileio import get
 
 from ...checkpoints.restricted_pickle import load_plain
-from ...files import written_whole
+from ...files import atomic_write
 from .data_checks import DataError, create_data_command
 
 
 class DamagedInfoFileError(DataError):
-    """An info file that nothing can be read from."""
+    """An info file that cannot be unpickled."""
 
 
 def load_info_file(path: str | Path, data_root: str | Path | None = None) -> dict:
-    """Read an info file in the format mmdet3d has used since version 1.1.
+    """Read an info file in the format of mmdet3d 1.1 and later.
 
-    Unpickling can run code, so nothing but containers, strings, numbers and arrays is read.
+    Unpickling can run code, so that only containers, strings, numbers and arrays are read.
 
     Args:
-        path: The pickle file, or its address in a storage that mmengine can read from.
-        data_root: The nuScenes root, for the remedy in an error; None for the file's folder.
+        path: The pickle file, or its URL in a storage that mmengine supports.
+        data_root: The nuScenes root, for error messages; None for the file's folder.
 
     Returns:
         A dictionary with ``metainfo`` (class names, version) and ``data_list`` (a dictionary per
         sample).
 
     Raises:
-        DataError: If the file is missing, unreadable, of another format, or holds other things.
+        DataError: The file does not exist, is unreadable, of another format, or has other objects.
     """
     command = create_data_command(path, 'v1.0-trainval', data_root=data_root)
     remedy = f'Write it: {command} (or v1.0-mini).'
@@ -46,17 +46,17 @@ def load_info_file(path: str | Path, data_root: str | Path | None = None) -> dic
             raise _damaged(path, error, remedy) from None
         raise DataError(
             f'{path}: the info file is refused: {error}, and reading that could run code. Info '
-            f'files hold lists, numbers and arrays only. {remedy}'
+            f'files contain only lists, numbers and arrays. {remedy}'
         ) from None
     except OSError as error:
         raise DataError(f'{path}: the info file cannot be read: {error.strerror}.') from None
     except Exception as error:
-        # Damaged bytes make the unpickler fail in any way there is.
+        # Damaged pickles can raise any exception.
         raise _damaged(path, error, remedy) from None
     if not isinstance(content, dict) or not {'metainfo', 'data_list'} <= content.keys():
         raise DataError(
-            f'{path}: the info file lacks metainfo or data_list, so it is none of the format '
-            f'mmdet3d 1.1 and later use. {remedy}'
+            f'{path}: the info file lacks metainfo or data_list, so it is not of the format of '
+            f'mmdet3d 1.1 and later. {remedy}'
         )
     return content
 
@@ -70,20 +70,20 @@ def _read(path: str | Path) -> Any:
 
 def _damaged(path: str | Path, error: Exception, remedy: str) -> DamagedInfoFileError:
     return DamagedInfoFileError(
-        f'{path}: the info file is truncated or no pickle file ({error}). {remedy}'
+        f'{path}: the info file is truncated or not a pickle file ({error}). {remedy}'
     )
 
 
 def save_info_file(content: dict, path: str | Path) -> None:
-    """Write an info file so that at every moment the old or the new one is there, whole.
+    """Write an info file atomically.
 
     Args:
         content: ``metainfo`` and ``data_list``.
-        path: The pickle file; its folder is made where it is missing.
+        path: The pickle file; missing folders are created.
 
     Raises:
         CibaError: The file cannot be written.
     """
-    with written_whole(path) as partial, open(partial, 'wb') as stream:
-        # Protocol 4 is what every Python this project supports can read.
+    with atomic_write(path) as partial, open(partial, 'wb') as stream:
+        # Every supported version of Python can read protocol 4.
         pickle.dump(content, stream, protocol=4)

@@ -1,4 +1,4 @@
-"""nuScenes' detection score; the result file is kept, and checked where it is to be submitted."""
+"""The nuScenes detection metric, with result files for the test server."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from nuscenes.eval.detection.data_classes import DetectionBox, DetectionConfig, 
 from nuscenes.eval.detection.evaluate import NuScenesEval
 from nuscenes.utils.splits import create_splits_scenes
 
-from ...errors import CibaError
-from ...files import unwritable, write_file
+from ...errors import CibaError, ConfigError
+from ...files import write_error, write_file
 from ...registry import METRICS
 from .info_files import load_info_file
 
-# What the test server wants to know of a submission.
+# Metadata that the test server requires.
 META_FLAGS = ('use_camera', 'use_lidar', 'use_radar', 'use_map', 'use_external')
 EVALUATED_SPLITS = {'v1.0-trainval': 'val', 'v1.0-mini': 'mini_val', 'v1.0-test': 'test'}
 MAX_BOXES = 500
-# The devkit does not measure what these classes do not have.
+# Errors that nuScenes does not define for these classes.
 _UNDEFINED_ERRORS = {
     'traffic_cone': ('attr_err', 'vel_err', 'orient_err'),
     'barrier': ('attr_err', 'vel_err'),
@@ -38,26 +38,26 @@ _ERROR_NAMES = dict(zip(TP_METRICS, ('mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE')))
 
 @METRICS.register_module()
 class NuScenesDetectionMetric(NuScenesMetric):
-    """mmdet3d's nuScenes metric, for all ends a test can come to.
+    """mmdet3d's nuScenes metric, with support for the test server and for failed scoring.
 
-    Names and values of the scores are mmdet3d's. Beyond it:
+    Names and values of the scores are those of mmdet3d. The differences are:
 
-    - the result file outlives a scoring that fails, and the error names it;
-    - detections that are none at all score 0;
-    - with ``format_only`` the result file is one that the nuScenes test server takes;
-    - the splits of ``v1.0-test``, which have no annotations, are refused before the first frame
-      unless ``format_only`` is set.
+    - the result file is kept if scoring fails, and the error names it;
+    - if there are no detections at all, the scores are 0;
+    - with ``format_only`` the result file is accepted by the nuScenes test server;
+    - ``v1.0-test``, which has no annotations, is refused before the first frame unless
+      ``format_only`` is set.
 
     Args:
-        jsonfile_prefix: Folder for the result file ``pred_instances_3d/results_nusc.json``. None
-            for a temporary one, which is removed once the scores are there.
-        format_only: Write the result file and compute no scores.
-        modality: ``use_camera``, ``use_lidar``, ``use_radar``, ``use_map`` and ``use_external``:
-            what the detector was given, as the test server asks. What is left out is False.
-        kwargs: As for :class:`mmdet3d.evaluation.NuScenesMetric`: ``data_root``, ``ann_file``, ...
+        jsonfile_prefix: Folder for the result file ``pred_instances_3d/results_nusc.json``; None
+            for a temporary one, which is removed after scoring.
+        format_only: Whether to write the result file without computing scores.
+        modality: ``use_camera``, ``use_lidar``, ``use_radar``, ``use_map`` and ``use_external``,
+            the inputs of the detector, for the test server. They are False by default.
+        **kwargs: See :class:`mmdet3d.evaluation.NuScenesMetric`: ``data_root``, ``ann_file``, ...
 
     Raises:
-        CibaError: ``format_only`` without a folder.
+        ConfigError: ``format_only`` is set without a folder.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class NuScenesDetectionMetric(NuScenesMetric):
         **kwargs: Any,
     ) -> None:
         if format_only and jsonfile_prefix is None:
-            raise CibaError(
-                'format_only=True writes a result file and nothing else; say where with '
-                'jsonfile_prefix (tools/test.py --format-only does so by itself).'
+            raise ConfigError(
+                'format_only=True only writes a result file, and needs its folder, '
+                'jsonfile_prefix (tools/test.py --format-only sets it).'
             )
         super().__init__(jsonfile_prefix=jsonfile_prefix, modality=modality, **kwargs)
         self.format_only = format_only
@@ -78,39 +78,42 @@ class NuScenesDetectionMetric(NuScenesMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
-        """Take over class names and nuScenes version from the data set, before its first frame.
+        """Set class names and nuScenes version of the data set, before its first frame.
+
+        Args:
+            dataset_meta: Metadata of the data set.
 
         Raises:
-            CibaError: Frames of this version cannot be scored.
+            ConfigError: Frames of this version cannot be scored.
         """
         version = dataset_meta.get('version')
         if not self.format_only and version == 'v1.0-test':
-            raise CibaError(
+            raise ConfigError(
                 f'{self.ann_file}: the annotations of v1.0-test are not public, so there is '
                 'nothing to score on. Write the file for the test server instead: '
                 'tools/test.py CONFIG CHECKPOINT --format-only.'
             )
         if not self.format_only and version not in EVALUATED_SPLITS:
-            raise CibaError(
+            raise ConfigError(
                 f'{self.ann_file}: the info file is of version {version!r} (metainfo.version); the '
                 f'devkit scores {", ".join(EVALUATED_SPLITS)}.'
             )
         BaseMetric.dataset_meta.fset(self, dataset_meta)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Take in the predictions of a batch.
+        """Collect the predictions of a batch.
 
         Args:
             data_batch: Unused.
-            data_samples: One dict a frame, with ``pred_instances_3d`` and ``sample_idx``.
+            data_samples: One dict per frame, with ``pred_instances_3d`` and ``sample_idx``.
 
         Raises:
-            CibaError: A frame has more boxes than nuScenes allows.
+            ConfigError: A frame has more boxes than nuScenes allows.
         """
         for sample in data_samples:
             count = len(sample['pred_instances_3d']['scores_3d'])
             if count > MAX_BOXES:
-                raise CibaError(
+                raise ConfigError(
                     f'the model gives {count} boxes for a frame (sample_idx '
                     f'{sample["sample_idx"]}); nuScenes allows {MAX_BOXES}. Set max_num of the '
                     f'bbox_coder (or max_per_img of test_cfg) to {MAX_BOXES} or less.'
@@ -118,16 +121,16 @@ class NuScenesDetectionMetric(NuScenesMetric):
         super().process(data_batch, data_samples)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Write the result file, then score or check it.
+        """Write the result file, and score or check it.
 
         Args:
-            results: One dict a frame, as :meth:`process` kept them.
+            results: One dict per frame, from :meth:`process`.
 
         Returns:
             Name to value; empty with ``format_only``.
 
         Raises:
-            CibaError: Writing, scoring or the check fails; names the result file.
+            CibaError: Writing, scoring or checking fails; the message names the result file.
         """
         classes = self.dataset_meta['classes']
         self.version = self.dataset_meta['version']
@@ -136,7 +139,7 @@ class NuScenesDetectionMetric(NuScenesMetric):
         try:
             written, _ = self.format_results(results, classes, str(folder))
         except OSError as error:
-            raise unwritable(folder, error) from error
+            raise write_error(folder, error) from error
         scores: dict[str, float] = {}
         for name, file in written.items():
             if self.format_only:
@@ -178,7 +181,7 @@ class NuScenesDetectionMetric(NuScenesMetric):
                 )
                 summary = scores_of_nothing(self.eval_detection_configs)
                 write_file(file.parent / 'metrics_summary.json', json.dumps(summary, indent=2))
-        # The devkit speaks through assertions and bare exceptions.
+        # The devkit raises assertions and other exceptions.
         except Exception as error:
             raise CibaError(
                 f'scoring failed: {str(error) or type(error).__name__}\nThe predictions are kept in'
@@ -200,7 +203,7 @@ def check_submission(file: Path, tokens: Iterable[str]) -> int:
         Number of boxes in it.
 
     Raises:
-        CibaError: The server would refuse the file; says why.
+        CibaError: The server would refuse the file, with the reason.
     """
     try:
         boxes, meta = load_prediction(str(file), MAX_BOXES, DetectionBox)
@@ -209,8 +212,8 @@ def check_submission(file: Path, tokens: Iterable[str]) -> int:
     flags = [flag for flag in META_FLAGS if not isinstance(meta.get(flag), bool)]
     if flags:
         raise CibaError(
-            f'{file}: meta does not say {", ".join(flags)}, which the nuScenes test server asks '
-            'for. Give them in test_evaluator.modality.'
+            f'{file}: meta lacks {", ".join(flags)}, which the nuScenes test server requires. '
+            'Set them in test_evaluator.modality.'
         )
     wanted, found = set(tokens), set(boxes.sample_tokens)
     for difference, what in ((wanted - found, 'lacks'), (found - wanted, 'has too many:')):
@@ -225,14 +228,14 @@ def check_submission(file: Path, tokens: Iterable[str]) -> int:
 
 
 def split_tokens(data_root: str, version: str) -> set[str]:
-    """Return the tokens of a version's evaluated split, as far as its tables are there.
+    """Return the sample tokens of a version's evaluated split.
 
     Args:
         data_root: The nuScenes root.
         version: Its tables.
 
     Returns:
-        Sample tokens; none without tables or for an unknown version.
+        The tokens; empty if the tables do not exist or the version is unknown.
     """
     folder = Path(data_root, version)
     names = create_splits_scenes().get(EVALUATED_SPLITS.get(version), ())
@@ -245,13 +248,13 @@ def split_tokens(data_root: str, version: str) -> set[str]:
 
 
 def scores_of_nothing(config: DetectionConfig) -> dict[str, Any]:
-    """Return the devkit's summary for detections that are none at all, which it cannot compute.
+    """Return the devkit's summary if there are no detections, which it cannot compute.
 
     Args:
         config: The devkit's configuration.
 
     Returns:
-        What it writes into ``metrics_summary.json``: precision 0, errors 1.
+        The content of ``metrics_summary.json``, with precision 0 and errors 1.
     """
     metrics = DetectionMetrics(config)
     for name in config.class_names:
@@ -265,11 +268,11 @@ def scores_of_nothing(config: DetectionConfig) -> dict[str, Any]:
 
 
 def _name_scores(summary: dict, classes: Sequence[str], prefix: str) -> dict[str, float]:
-    """The devkit's summary under mmdet3d's names, rounded as there."""
+    """Return the devkit's summary with the names and the rounding of mmdet3d."""
     scores = {}
     for name in classes:
         for distance, value in summary['label_aps'][name].items():
-            # A summary that was not read from a file has numbers for keys.
+            # The keys are numbers, or strings in a summary from a file.
             scores[f'{prefix}/{name}_AP_dist_{float(distance)}'] = round(float(value), 4)
         for error, value in summary['label_tp_errors'][name].items():
             scores[f'{prefix}/{name}_{error}'] = round(float(value), 4)

@@ -1,7 +1,7 @@
-"""mmdet3d's own nuScenes converter, called from here.
+"""Run mmdet3d's nuScenes converter.
 
-It belongs to mmdet3d's tools, not to its package: a wheel carries it in ``mmdet3d/.mim/tools``,
-a source checkout in ``tools`` next to the package.
+It is one of mmdet3d's tools, not a part of its package: a wheel has it in ``mmdet3d/.mim/tools``, a
+source checkout in ``tools`` next to the package.
 """
 
 from __future__ import annotations
@@ -31,22 +31,21 @@ def convert(
     Args:
         root_path: The nuScenes root.
         version: nuScenes version, such as ``v1.0-trainval``.
-        max_sweeps: Most past LiDAR sweeps to list for a sample.
+        max_sweeps: Maximum number of past LiDAR sweeps of a sample.
         work_folder: An existing, empty folder for intermediate and finished files.
-        tag: Start of the info files' names.
+        tag: Prefix of the info files' names.
         splits: The splits of the version.
 
     Returns:
         The finished info file of each split.
 
     Raises:
-        DataError: If the converter is not installed, or cannot convert these data.
+        DataError: The converter is not installed, or cannot convert these data.
     """
     converter = _load_tool('nuscenes_converter')
     updater = _load_tool('update_infos_to_v2')
-    # The updater opens the devkit at a fixed path, and only to project boxes into the images for
-    # monocular detectors, which nothing here reads and which is most of its work. These are our
-    # own instances of its module: the installed files and whoever imports them are untouched.
+    # The updater uses the devkit only to project boxes into the images for monocular detectors,
+    # which takes most of its time and is not needed. This changes only our instance of its module.
     updater.NuScenes = lambda **_: None
     updater.generate_nuscenes_camera_instances = lambda *_: {}
 
@@ -55,7 +54,7 @@ def convert(
     finished.mkdir()
     info_files = {}
     with explained_failures(root_path, version), _progress_line_ended():
-        # The converter joins root and prefix, and joining with an absolute path yields the latter.
+        # The converter joins root and prefix, which must be absolute to replace the root.
         converter.create_nuscenes_infos(
             str(root_path), str(intermediate.absolute() / tag), version, max_sweeps
         )
@@ -68,7 +67,7 @@ def convert(
 
 @contextlib.contextmanager
 def _progress_line_ended() -> Iterator[None]:
-    """Let what is said of a failure stand on a line of its own, not behind the progress bar."""
+    """Print a new line after the progress bar, before an error message."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""Counting what is left to train on once a pipeline has filtered the objects."""
+"""Count the objects that the pipeline of a training data set keeps."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .frame_dataset import iterate_transforms
 
 
 class ObjectCounter:
-    """Counts the objects that a training data set has once its pipeline has filtered them.
+    """Count the objects of a training data set after the filters of its pipeline.
 
-    In training mmdet3d draws another frame for one without objects, and after a thousand draws
-    gives up with a message about images.
+    In training, mmdet3d replaces a frame without objects by another one, and fails after a thousand
+    attempts with a message about images.
 
     Args:
-        dataset: The data set. One that is tested on, or that keeps empty frames
-            (``filter_empty_gt=False``), is not looked at.
+        dataset: The data set. Test data, and data sets that keep empty frames
+            (``filter_empty_gt=False``), are not counted.
     """
 
     def __init__(self, dataset: NuScenesDataset) -> None:
@@ -37,10 +37,10 @@ class ObjectCounter:
         self.filled = 0
 
     def add(self, info: dict) -> None:
-        """Count a frame's objects.
+        """Count the objects of a frame.
 
         Args:
-            info: The data set's parsed info.
+            info: The parsed info of the frame.
         """
         if not self.is_used:
             return
@@ -54,7 +54,7 @@ class ObjectCounter:
         self.counts.update(labels[kept].tolist())
 
     def check(self) -> None:
-        """Say how many frames have objects, and which classes do not occur.
+        """Log the number of frames with objects, and absent classes.
 
         Raises:
             DataError: No frame has an object.

@@ -1,4 +1,4 @@
-"""Testing scene by scene on several processes."""
+"""A sampler that gives whole scenes to each process."""
 
 from __future__ import annotations
 
@@ -12,34 +12,33 @@ from torch.utils.data import Sampler
 from ...errors import CibaError
 from ...registry import DATA_SAMPLERS
 
-# The first that keeps all results where processes have different numbers of them.
+# The first version that keeps all results if processes have different numbers of them.
 _MMENGINE_FOR_UNEQUAL_RUNS = '0.10.3'
 
 
 @DATA_SAMPLERS.register_module()
 class SceneSequenceSampler(Sampler):
-    """Give each process whole scenes, frame after frame, and every sample exactly once.
+    """Give each process whole scenes, with their frames in order, and every sample exactly once.
 
-    A model that carries state from frame to frame needs its frames in order and its scenes whole:
-    what it predicts is then the same on any number of processes, where mmengine's sampler deals
-    frames out in turns. A process may have more samples than another, and where there are more
-    processes than scenes some have none.
+    The predictions of a model with state from frame to frame are then the same on any number of
+    processes, whereas mmengine's sampler distributes single frames. Processes may have different
+    numbers of samples, or none if there are more processes than scenes.
 
     Args:
         dataset: The dataset. If it has a method ``scenes``, which lists the samples of each scene
-            in time, scenes are dealt out so that the processes have about as much to do. Else the
-            samples are, in runs of one length.
-        seed: Not used: nothing is drawn. mmengine passes it to every sampler.
+            in order, scenes are distributed evenly. Otherwise each process gets a consecutive part
+            of the samples.
+        seed: Not used; mmengine passes it to every sampler.
 
     Raises:
-        CibaError: The processes have different numbers of samples, and this mmengine would lose
-            results then.
+        CibaError: The processes have different numbers of samples, and the version of mmengine
+            would lose results.
     """
 
     def __init__(self, dataset: Sized, seed: int | None = None) -> None:
         rank, world_size = get_dist_info()
         if hasattr(dataset, 'scenes'):
-            runs = _deal_out(dataset.scenes(), world_size)
+            runs = _distribute(dataset.scenes(), world_size)
         else:
             cuts = [len(dataset) * part // world_size for part in range(world_size + 1)]
             runs = [list(range(start, end)) for start, end in zip(cuts, cuts[1:])]
@@ -47,7 +46,7 @@ class SceneSequenceSampler(Sampler):
         required = digit_version(_MMENGINE_FOR_UNEQUAL_RUNS)
         if len(lengths) > 1 and digit_version(mmengine.__version__) < required:
             raise CibaError(
-                f'mmengine {mmengine.__version__} loses results where processes have different '
+                f'mmengine {mmengine.__version__} loses results if processes have different '
                 f'numbers of samples, here {min(lengths)} to {max(lengths)}. Install mmengine '
                 f'{_MMENGINE_FOR_UNEQUAL_RUNS} or later, or test with one process.'
             )
@@ -69,8 +68,8 @@ class SceneSequenceSampler(Sampler):
         """
 
 
-def _deal_out(scenes: Sequence[Sequence[int]], processes: int) -> list[list[int]]:
-    """Give each scene, the longest first, to the process that has least so far."""
+def _distribute(scenes: Sequence[Sequence[int]], processes: int) -> list[list[int]]:
+    """Give each scene, the longest first, to the process with the fewest frames so far."""
     owned: list[list[int]] = [[] for _ in range(processes)]
     frames = [0] * processes
     for scene in sorted(range(len(scenes)), key=lambda number: -len(scenes[number])):

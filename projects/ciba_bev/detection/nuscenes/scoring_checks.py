@@ -1,4 +1,4 @@
-"""What nuScenes' scorer would refuse after the last frame, told before the first."""
+"""Check the requirements of nuScenes' scorer before the first frame."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .tables import TABLES
 
 
 def check_scoring(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
-    """Check that a metric can score what will be predicted for a data set.
+    """Check that a metric can score the predictions for a data set.
 
     Args:
-        dataset: The data set that is predicted.
-        metric: mmdet3d's nuScenes metric or one derived from it. With files in a storage other
-            than the local disk (``backend_args``) nothing is checked.
+        dataset: The data set.
+        metric: mmdet3d's nuScenes metric or one derived from it. Files in a remote storage
+            (``backend_args``) are not checked.
 
     Raises:
         DataError: The metric reads other frames than the data set, or its scorer would refuse the
-            result.
+            predictions.
     """
     if dataset.backend_args is not None or metric.backend_args is not None:
         return
@@ -48,7 +48,7 @@ def check_scoring(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
 
 
 def _check_same_frames(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
-    """The metric takes a frame's token and pose from its own info file, by position."""
+    """Check that metric and data set have the same frames: the metric finds them by index."""
     same = os.path.realpath(dataset.ann_file) == os.path.realpath(metric.ann_file)
     if same and dataset._indices is None:
         return
@@ -97,7 +97,7 @@ def _check_tables(tables: Path) -> None:
             stream.seek(-min(os.stat(path).st_size, 16), os.SEEK_END)
             whole = stream.read().rstrip().endswith(b']')
         if not whole:
-            raise _cut_off(path)
+            raise _damaged_table(path)
 
 
 def _check_maps(tables: Path) -> None:
@@ -138,10 +138,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
     try:
         return json.loads(path.read_bytes())
     except ValueError:
-        raise _cut_off(path) from None
+        raise _damaged_table(path) from None
 
 
-def _cut_off(path: Path) -> DataError:
+def _damaged_table(path: Path) -> DataError:
     return DataError(
-        f'{path}: the table is cut off or damaged. Unpack the archive of the metadata again.'
+        f'{path}: the table is truncated or damaged. Unpack the archive of the metadata again.'
     )

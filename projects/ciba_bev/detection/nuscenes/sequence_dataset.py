@@ -1,4 +1,4 @@
-"""nuScenes as short sequences of frames, for models that carry a BEV map through time."""
+"""The nuScenes dataset of short sequences of frames, for temporal models."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose
 
-from ...errors import CibaError
+from ...errors import ConfigError
 from ...registry import DATASETS
 from .can_bus import relative_can_bus
 from .data_checks import NeededFields
 from .frame_dataset import NuScenesFrameDataset, iterate_transforms
 
 FRAME_META_KEYS = ('cam2img', 'lidar2cam')
-# These move the LiDAR frame, by another random amount for each frame of a sequence.
+# These transform the LiDAR frame at random, differently for each frame of a sequence.
 LIDAR_FRAME_AUGMENTATIONS = (
     'GlobalRotScaleTrans',
     'BEVFusionGlobalRotScaleTrans',
@@ -28,7 +28,7 @@ LIDAR_FRAME_AUGMENTATIONS = (
     'PolarMix',
     'LaserMix',
 )
-# A sequence holds the current frame's points only.
+# A sequence has only the points of the current frame.
 POINT_TRANSFORMS = (
     'LoadPointsFromFile',
     'LoadPointsFromMultiSweeps',
@@ -40,9 +40,9 @@ POINT_TRANSFORMS = (
 
 @DATASETS.register_module()
 class NuScenesSequenceDataset(NuScenesFrameDataset):
-    """nuScenes with the current frame and images of frames before it.
+    """The current frame of nuScenes with the images of previous frames.
 
-    An item is packed like mmdet3d's, for the current (last) frame, except for:
+    An item is packed as in mmdet3d, for the current (last) frame, with these additions:
 
     - ``inputs['img']``: tensor (T * cameras, 3, H, W), oldest frame first;
     - ``data_samples.metainfo['frames']``: a list of T dictionaries, oldest frame first, with
@@ -54,27 +54,27 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
         sequence, see :mod:`.can_bus`;
       - ``previous_token`` (str): token of that predecessor, '' if there is none.
 
-    In training T is ``queue_length``: of the ``queue_length`` frames preceding the current one in
-    its scene, one is left out at random (BEVFormer's rule, which varies the time step). Where
-    the scene began less than that ago its first frame is repeated; a repeated frame, like the
-    first of the sequence, has no predecessor, so nothing from before the scene gets in.
+    In training, T is ``queue_length``: of the ``queue_length`` frames before the current one in its
+    scene, one is dropped at random, as in BEVFormer, which varies the time step. At the start of a
+    scene its first frame is repeated; a repeated frame, like the first one of the sequence, has no
+    predecessor.
 
-    In test mode T is 1, the predecessor is the sample before it in the scene, and the model is
-    expected to keep what it needs of that one.
+    In test mode, T is 1, the predecessor is the previous sample of the scene, and the model is
+    expected to store the state of that one.
 
     Args:
-        queue_length: Frames in a training item, the current one included.
-        kwargs: As for :class:`NuScenesFrameDataset`.
+        queue_length: Number of frames in a training item, including the current one.
+        **kwargs: See :class:`NuScenesFrameDataset`.
 
     Raises:
-        DataError: If the info file lacks what sequences need.
-        CibaError: If the pipeline moves the LiDAR frame at random or does not pack the cameras'
-            matrices.
+        DataError: The info file lacks temporal fields.
+        ConfigError: ``queue_length`` is less than 1, or the pipeline transforms the LiDAR frame at
+            random or does not pack the camera matrices.
     """
 
     def __init__(self, queue_length: int = 4, **kwargs: Any) -> None:
         if queue_length < 1:
-            raise CibaError(f'queue_length={queue_length}: give 1 or more frames.')
+            raise ConfigError(f'queue_length={queue_length}: give 1 or more frames.')
         self.queue_length = queue_length
         super().__init__(**kwargs)
         self._check_pipeline()
@@ -88,14 +88,14 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
 
     @property
     def needed_fields(self) -> NeededFields:
-        """What this dataset reads from the info file and the disk."""
+        """The parts of an info that this dataset reads."""
         return replace(super().needed_fields, temporal=True)
 
     def full_init(self) -> None:
-        """Loads the info file and notes where each sample is."""
+        """Load the info file and index its frames."""
         if self._fully_initialized:
             return
-        # Serialized infos are slow to walk through, so that is put off until they are indexed.
+        # Serialised after indexing, because iterating over serialised infos is slow.
         serialize, self.serialize_data = self.serialize_data, False
         super().full_init()
         self._index_frames(self.data_list)
@@ -104,22 +104,22 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
             self.data_bytes, self.data_address = self._serialize_data()
 
     def get_subset_(self, indices: Sequence[int] | int) -> None:
-        """Keeps some of the samples only.
+        """Keep only some of the samples.
 
         Args:
-            indices: Which ones; an integer keeps as many from the start (or, negative, the end).
+            indices: Their indices; an integer N for the first N samples, or the last if negative.
         """
         super().get_subset_(indices)
         self._index_frames(self.get_data_info(index) for index in range(len(self)))
 
     def get_subset(self, indices: Sequence[int] | int) -> NuScenesSequenceDataset:
-        """Makes a dataset of some of the samples.
+        """Return a dataset of some of the samples.
 
         Args:
-            indices: Which ones; an integer keeps as many from the start (or, negative, the end).
+            indices: Their indices; an integer N for the first N samples, or the last if negative.
 
         Returns:
-            The smaller dataset; history outside it is treated as if the scene began later.
+            The smaller dataset; scenes begin with its first frame.
         """
         subset = super().get_subset(indices)
         subset._index_frames(subset.get_data_info(index) for index in range(len(subset)))
@@ -129,7 +129,7 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
         """List the samples of each scene.
 
         Returns:
-            Indices; scenes in the order they first occur, the frames of a scene in time.
+            Indices; scenes in order of first occurrence, frames in order of time.
         """
         members: dict[str, list[int]] = {}
         for index, scene in enumerate(self._scenes):
@@ -137,16 +137,16 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
         return [sorted(scene, key=self._frame_numbers.__getitem__) for scene in members.values()]
 
     def prepare_data(self, index: int) -> dict | None:
-        """Loads one sequence.
+        """Load a sequence.
 
         Args:
             index: Index of the current frame.
 
         Returns:
-            The packed sequence; ``None`` in training if the current frame has no object left.
+            The packed sequence; None in training if the current frame has no objects.
 
         Raises:
-            DataError: If the pipeline fails and a file of a frame is missing or truncated.
+            DataError: The pipeline fails because a file of a frame is missing or damaged.
         """
         packed = super().prepare_data(index)
         if packed is None:
@@ -186,7 +186,7 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
         self._can_bus = np.array(can_buses, dtype=np.float64)
 
     def _draw_queue(self, index: int) -> list[int]:
-        """Draws the frames of a training item; mmengine seeds NumPy in each loading process."""
+        """Draw the frames of a training item; mmengine seeds NumPy in each worker."""
         past = [index]
         for _ in range(self.queue_length):
             previous = self._previous[past[0]]
@@ -219,7 +219,7 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
         names = [type(transform).__name__ for transform in transforms]
         moving = [name for name in names if name in LIDAR_FRAME_AUGMENTATIONS]
         if moving:
-            raise CibaError(
+            raise ConfigError(
                 f'{self.ann_file}: the pipeline of NuScenesSequenceDataset has '
                 f'{", ".join(moving)}, which would move the LiDAR frame by another amount in each '
                 'frame of a sequence and break the motion between them. Take it out; augment the '
@@ -229,7 +229,7 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
             packed = getattr(transform, 'meta_keys', FRAME_META_KEYS)
             missing = [key for key in FRAME_META_KEYS if key not in packed]
             if missing:
-                raise CibaError(
+                raise ConfigError(
                     f'{self.ann_file}: {type(transform).__name__} in the pipeline of '
                     f'NuScenesSequenceDataset must pack {", ".join(missing)}. Add it to its '
                     'meta_keys.'

@@ -1,11 +1,11 @@
-"""Past LiDAR sweeps, brought into the frame of the key sweep.
+"""Transform past LiDAR sweeps into the frame of the key sweep.
 
-mmdet3d's ``LoadPointsFromMultiSweeps`` moves a sweep with the matrix ``lidar2sensor`` of the info
-file, L = [R | t], as p R - t (points as rows). That was right for the converter of mmdet3d
-1.1.0rc0 to rc2, which stored the negated translation of the *inverse* in t. Since 1.1.0rc3 the
-converter stores the true transform from the key sweep's frame to the past sweep's, whose inverse
-is (p - t) R: points are displaced wherever the vehicle turned between the two sweeps (mmdet3d's
-issue 3054). The poses of both sweeps are in the info files of all versions and leave no choice.
+mmdet3d's ``LoadPointsFromMultiSweeps`` transforms a sweep with the matrix ``lidar2sensor`` of the
+info file, L = [R | t], as p R - t (points as rows). That was right for the converter of mmdet3d
+1.1.0rc0 to rc2, which stored the negated translation of the *inverse* in t. Since 1.1.0rc3, the
+converter stores the transform from the key sweep's frame to the past sweep's, whose inverse is
+(p - t) R: points are displaced if the vehicle turned between the two sweeps (mmdet3d's issue 3054).
+The poses of both sweeps are in the info files of all versions and are unambiguous.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, Sequence
 import numpy as np
 from mmdet3d.datasets.transforms import LoadPointsFromMultiSweeps as MMDet3DSweepLoading
 
-from ...errors import CibaError
+from ...errors import ConfigError
 from ...registry import TRANSFORMS
 
 TIME_LAG = 4
-"""Column of a point that holds how long ago it was seen."""
+"""Column of the time since a point was measured."""
 
 
 def sweep_to_key_transform(key: dict, sweep: dict) -> np.ndarray:
@@ -41,14 +41,21 @@ def sweep_to_key_transform(key: dict, sweep: dict) -> np.ndarray:
     key_ego, key_lidar, sweep_ego, sweep_lidar = (
         np.array(matrix, dtype=np.float64) for pair in poses for matrix in pair
     )
-    # Global positions are kilometres from the origin: only their difference is carried further.
+    # Global positions are kilometres from the origin: use differences, for precision.
     sweep_ego[:3, 3] -= key_ego[:3, 3]
     key_ego[:3, 3] = 0.0
     return invert_pose(key_lidar) @ invert_pose(key_ego) @ sweep_ego @ sweep_lidar
 
 
 def invert_pose(pose: np.ndarray) -> np.ndarray:
-    """Return the inverse of rigid transforms, (..., 4, 4)."""
+    """Return the inverse of rigid transforms.
+
+    Args:
+        pose: (..., 4, 4).
+
+    Returns:
+        (..., 4, 4), of the same dtype.
+    """
     inverse = np.zeros_like(pose)
     rotation = np.swapaxes(pose[..., :3, :3], -1, -2)
     inverse[..., :3, :3] = rotation
@@ -59,23 +66,25 @@ def invert_pose(pose: np.ndarray) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class LoadPointsFromMultiSweeps(MMDet3DSweepLoading):
-    """Add past LiDAR sweeps to the key sweep, each moved by the vehicle's motion since.
+    """Add past LiDAR sweeps to the key sweep, compensated for the motion of the vehicle.
 
-    It takes the place of mmdet3d's transform of this name, and does what that does in all but the
-    motion: see :mod:`ciba_bev.detection.nuscenes.sweeps`. The fifth number of every point becomes
-    the time since it was seen, in seconds, 0 for the key sweep.
+    It replaces mmdet3d's transform of this name and differs only in the motion, see
+    :mod:`ciba_bev.detection.nuscenes.sweeps`. The fifth feature of every point becomes the time
+    since its measurement, in seconds, 0 for the key sweep.
 
     Args:
-        sweeps_num: Past sweeps to add, if there are as many.
-        load_dim: Numbers of a point in the file, at least 5.
-        use_dim: Which of them to keep: their columns, or how many from the first.
-        backend_args: Where the files are, as for mmengine's file backends; None for the local disk.
-        pad_empty_sweeps: Repeat the key sweep ``sweeps_num`` times if there are no past sweeps.
-        remove_close: Leave out points within a metre of a past sweep's LiDAR (along both axes).
-        test_mode: Take the latest sweeps where there are more, not random ones.
+        sweeps_num: Maximum number of past sweeps.
+        load_dim: Number of features of a point in the file, at least 5.
+        use_dim: Features to keep: their columns, or the number of the first columns.
+        backend_args: mmengine's file backend; None for the local disk.
+        pad_empty_sweeps: Whether to repeat the key sweep ``sweeps_num`` times if there are no past
+            sweeps.
+        remove_close: Whether to remove points within a metre of the LiDAR of their sweep, along
+            both axes.
+        test_mode: Whether to use the latest sweeps instead of random ones.
 
     Raises:
-        CibaError: Points have no fifth number.
+        ConfigError: Points have no fifth feature.
     """
 
     def __init__(
@@ -90,10 +99,10 @@ class LoadPointsFromMultiSweeps(MMDet3DSweepLoading):
     ) -> None:
         use_dim = list(range(use_dim)) if isinstance(use_dim, int) else list(use_dim)
         if load_dim <= TIME_LAG or max(use_dim) >= load_dim:
-            raise CibaError(
+            raise ConfigError(
                 f'LoadPointsFromMultiSweeps: load_dim is {load_dim} and use_dim {use_dim}. The '
-                'time since a point was seen is its fifth number, so load_dim must be 5 or more, '
-                'and use_dim must name columns below it.'
+                'time since a measurement is the fifth feature, so load_dim must be 5 or more, '
+                'and use_dim must be columns below it.'
             )
         super().__init__(
             sweeps_num=sweeps_num,
@@ -115,13 +124,13 @@ class LoadPointsFromMultiSweeps(MMDet3DSweepLoading):
             The same dictionary, all sweeps in ``points``.
 
         Raises:
-            CibaError: The key sweep was loaded with another number of columns.
+            ConfigError: The key sweep was loaded with another number of columns.
         """
         points = results['points']
         width = points.tensor.shape[1]
         if width != self.load_dim:
-            raise CibaError(
-                f'LoadPointsFromMultiSweeps: the key sweep has {width} numbers a point, the past '
+            raise ConfigError(
+                f'LoadPointsFromMultiSweeps: the key sweep has {width} numbers per point, the past '
                 f'ones {self.load_dim} (load_dim). Give LoadPointsFromFile use_dim={self.load_dim}.'
             )
         points.tensor[:, TIME_LAG] = 0
@@ -136,13 +145,13 @@ class LoadPointsFromMultiSweeps(MMDet3DSweepLoading):
         return results
 
     def _choose(self, available: int) -> np.ndarray:
-        """Indices of the sweeps to add; the info file lists the latest first."""
+        """Return the indices of the sweeps to add; the info file lists the latest first."""
         if available <= self.sweeps_num or self.test_mode:
             return np.arange(min(available, self.sweeps_num))
         return np.random.choice(available, self.sweeps_num, replace=False)
 
     def _load(self, results: dict[str, Any], index: int) -> np.ndarray:
-        """One past sweep, (N, load_dim) float32, in the key sweep's frame."""
+        """Return a past sweep, (N, load_dim) float32, in the key sweep's frame."""
         sweep = results['lidar_sweeps'][index]
         points = self._load_points(sweep['lidar_points']['lidar_path'])
         points = np.copy(points).reshape(-1, self.load_dim)

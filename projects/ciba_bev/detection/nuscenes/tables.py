@@ -1,4 +1,4 @@
-"""The tables of a nuScenes root: whether they can be read, and why the devkit could not."""
+"""Read the tables of nuScenes, and explain failures of the devkit."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ LAYOUT = 'data/README.md has the layout'
 
 
 def check_tables(root: Path, version: str) -> None:
-    """Check that all tables are there.
+    """Check that all tables exist.
 
     Args:
         root: The nuScenes root.
         version: Name of the folder of tables.
 
     Raises:
-        DataError: If some are not.
+        DataError: A table does not exist.
     """
     missing = [name for name in TABLES if not (root / version / f'{name}.json').is_file()]
     if missing:
         files = ', '.join(f'{name}.json' for name in missing)
         raise DataError(
             f'{root / version}: the tables {files} are missing. --root-path must be the folder '
-            f'that holds samples, sweeps and {version}; the tables are in the metadata archive of '
+            f'with samples, sweeps and {version}; the tables are in the metadata archive of '
             f'nuScenes ({LAYOUT}).'
         )
 
@@ -65,42 +65,45 @@ def read_table(root: Path, version: str, name: str) -> list[dict]:
         name: The table's name, such as ``scene``.
 
     Returns:
-        Its records.
+        Its entries.
 
     Raises:
-        DataError: If it is damaged or unreadable.
+        DataError: It is damaged or unreadable.
     """
     path = root / version / f'{name}.json'
     try:
         with open(path, encoding='utf-8') as stream:
-            records = json.load(stream)
+            entries = json.load(stream)
     except OSError as error:
         raise DataError(f'{path}: the table cannot be read: {error.strerror}.') from None
     except ValueError as error:
         raise DataError(
-            f'{path}: the table is cut off or damaged ({error}). Unpack the metadata archive of '
+            f'{path}: the table is truncated or damaged ({error}). Unpack the metadata archive of '
             f'nuScenes again ({LAYOUT}).'
         ) from None
-    if not isinstance(records, list):
+    if not isinstance(entries, list):
         raise DataError(
-            f'{path}: the table is no list of records. Unpack the metadata archive of nuScenes '
+            f'{path}: the table is not a list of entries. Unpack the metadata archive of nuScenes '
             f'again ({LAYOUT}).'
         )
-    return records
+    return entries
 
 
 @contextlib.contextmanager
 def explained_failures(root: Path, version: str) -> Iterator[None]:
-    """Turn whatever the devkit or mmdet3d's converter raises into one sentence.
+    """Turn exceptions of the devkit or of mmdet3d's converter into a :class:`DataError`.
 
-    Neither checks what it reads, so the cause is looked for in the tables once something failed.
+    Neither of them checks its input, so that the cause of a failure is searched in the tables.
 
     Args:
         root: The nuScenes root.
         version: Name of the folder of tables.
 
+    Yields:
+        None.
+
     Raises:
-        DataError: If the code within fails.
+        DataError: The code in the context fails.
     """
     try:
         yield
@@ -109,7 +112,7 @@ def explained_failures(root: Path, version: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(
             f'{root}: a file that the {version} tables name is missing: {error}. Unpack the '
-            f'nuScenes archive that holds it ({LAYOUT}).'
+            f'nuScenes archive that contains it ({LAYOUT}).'
         ) from None
     except Exception as error:
         _raise_cause(root, version)
@@ -121,10 +124,10 @@ def explained_failures(root: Path, version: str) -> Iterator[None]:
 
 
 def _raise_cause(root: Path, version: str) -> None:
-    """Look for what stops devkit and converter; raise a :class:`DataError` if it is found."""
+    """Search the cause of a failure; raise a :class:`DataError` if it is found."""
     tables = {name: read_table(root, version, name) for name in TABLES}
-    for record in tables['map']:
-        path = root / record.get('filename', '')
+    for entry in tables['map']:
+        path = root / entry.get('filename', '')
         if not path.is_file():
             raise DataError(
                 f'{path}: the map is missing. The devkit does not open a data set without its '
@@ -132,23 +135,25 @@ def _raise_cause(root: Path, version: str) -> None:
                 'v1.0-test_meta.tgz; v1.0-mini.tgz has its own), not in the map expansion: unpack '
                 f'it again ({LAYOUT}).'
             )
-    # A table without one of these fields is told by what the devkit said of it.
+    # For a table without one of these fields, the devkit's error is sufficient.
     with contextlib.suppress(KeyError):
         _check_channels(root / version / 'sample_data.json', tables)
 
 
 def _check_channels(table: Path, tables: dict[str, list[dict]]) -> None:
-    """Name the sensors that samples lack and the converter cannot do without."""
+    """Check that samples have the sensors that the converter needs."""
     channel_of_sensor = {sensor['token']: sensor['channel'] for sensor in tables['sensor']}
     channel_of = {
-        record['token']: channel_of_sensor.get(record['sensor_token'])
-        for record in tables['calibrated_sensor']
+        entry['token']: channel_of_sensor.get(entry['sensor_token'])
+        for entry in tables['calibrated_sensor']
     }
     found: dict[str, set] = {sample['token']: set() for sample in tables['sample']}
-    for record in tables['sample_data']:
-        if record['is_key_frame'] and record['sample_token'] in found:
-            found[record['sample_token']].add(channel_of.get(record['calibrated_sensor_token']))
-    lacking = {token: [c for c in CHANNELS if c not in has] for token, has in found.items()}
+    for entry in tables['sample_data']:
+        if entry['is_key_frame'] and entry['sample_token'] in found:
+            found[entry['sample_token']].add(channel_of.get(entry['calibrated_sensor_token']))
+    lacking = {
+        token: [c for c in CHANNELS if c not in channels] for token, channels in found.items()
+    }
     lacking = {token: channels for token, channels in lacking.items() if channels}
     if lacking:
         token, channels = next(iter(lacking.items()))

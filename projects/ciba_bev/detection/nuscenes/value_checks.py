@@ -1,4 +1,4 @@
-"""Numbers in an info file that no sensor can have given."""
+"""Find impossible values in info files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from .data_checks import DataProblem, NeededFields
 
-REMEDY = 'Correct it in what the info file is made from, or take the sample out.'
+REMEDY = 'Correct it in the source of the info file, or remove the sample.'
 
 
 def value_problems(
@@ -18,17 +18,17 @@ def value_problems(
     info_file: str,
     categories: Mapping[str, int] | None = None,
 ) -> list[DataProblem]:
-    """List the values of infos that cannot be right.
+    """Find impossible values in infos.
 
-    That are poses, calibration, CAN bus and boxes that hold NaN or infinity (velocities may be NaN,
-    which nuScenes has where they are unknown), sizes and focal lengths that are not positive,
-    labels of no category, and tokens that occur twice.
+    These are NaN and infinity in poses, calibration, CAN bus and boxes (velocities may be NaN, as
+    in nuScenes if they are unknown), sizes and focal lengths that are not positive, unknown labels,
+    and duplicate tokens.
 
     Args:
-        infos: Entries of an info file's ``data_list`` that lack no needed field.
-        needed: What is read from them.
-        info_file: The file they come from, for the report.
-        categories: Class names to labels, as the info file has them; None to accept any label.
+        infos: Entries of an info file's ``data_list`` with all required fields.
+        needed: The parts that are read.
+        info_file: The info file, for the message.
+        categories: Class name to label, from the info file; None to accept any label.
 
     Returns:
         One problem per sample and field, in order.
@@ -52,7 +52,7 @@ def _findings(
 ) -> Iterator[tuple[str, str]]:
     for field, value in _calibration(info, needed):
         if not _is_finite(value):
-            yield field, 'it holds NaN or infinity'
+            yield field, 'it contains NaN or infinity'
         elif field.endswith('cam2img') and not (value[0][0] > 0 and value[1][1] > 0):
             yield field, f'its focal lengths are {value[0][0]:g} and {value[1][1]:g}'
     if not (needed.instance_fields and info['instances']):
@@ -64,10 +64,10 @@ def _findings(
             if label not in labels:
                 yield f'instances[{number}].bbox_label_3d', f'no category has the label {label}'
     boxes = np.array([instance['bbox_3d'] for instance in instances], np.float64)
-    # Objects of no category are left out in loading.
+    # Objects without a category are not loaded.
     used = np.array(labels_here) != -1
     for number in np.flatnonzero(used & ~np.isfinite(boxes).all(1)):
-        yield f'instances[{number}].bbox_3d', 'it holds NaN or infinity'
+        yield f'instances[{number}].bbox_3d', 'it contains NaN or infinity'
     for number in np.flatnonzero(used & (boxes[:, 3:6] <= 0).any(1)):
         yield f'instances[{number}].bbox_3d', f'its size is {boxes[number, 3:6].tolist()} m'
     if 'velocity' in needed.instance_fields:
@@ -77,7 +77,7 @@ def _findings(
 
 
 def _calibration(info: dict, needed: NeededFields) -> Iterator[tuple[str, Any]]:
-    """Poses and calibration that are read from an info, with their fields."""
+    """Yield field and value of the poses and the calibration of an info."""
     yield 'ego2global', info['ego2global']
     yield 'lidar_points.lidar2ego', info['lidar_points']['lidar2ego']
     if needed.lidar:

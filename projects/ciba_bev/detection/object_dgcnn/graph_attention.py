@@ -8,17 +8,17 @@ from torch.nn import functional as F
 
 
 class GraphSelfAttention(nn.Module):
-    """Two edge convolutions over the graph of each query and its neighbours in feature space.
+    """Two edge convolutions over the graph of the queries and their neighbours in feature space.
 
-    The graph is drawn anew before each convolution. Two things differ from DGCNN's paper because
-    the reference implementation, and so every published weight, does: an edge joins a query to
-    the *farthest* ``num_neighbors`` others (its top-k of distances keeps the largest), and its
-    feature is (neighbour, query) rather than (neighbour - query, query).
+    The graph is recomputed before each convolution. As in the reference implementation and its
+    published weights, two things differ from DGCNN's paper: the neighbours of a query are the
+    *farthest* ``num_neighbors`` others (its top-k keeps the largest distances), and the feature of
+    an edge is (neighbour, query) instead of (neighbour - query, query).
 
     Args:
         embed_dims: Channels.
         num_neighbors: Edges per query (K in the paper).
-        dropout: On the output, before the input is added.
+        dropout: Dropout of the output, before the residual connection.
     """
 
     def __init__(
@@ -39,18 +39,26 @@ class GraphSelfAttention(nn.Module):
         )
 
     def forward(self, query: Tensor, query_pos: Tensor) -> Tensor:
-        """Mix queries (B, Q, C) with their graph neighbours; returns (B, Q, C)."""
+        """Update the queries from their neighbours.
+
+        Args:
+            query: (B, Q, C).
+            query_pos: Positional part of the query, (B, Q, C).
+
+        Returns:
+            (B, Q, C).
+        """
         first = self._convolve(self.conv1, query + query_pos)
         second = self._convolve(self.conv2, first)
         return query + self.dropout(first + second)
 
     def _convolve(self, convolution: nn.Sequential, query: Tensor) -> Tensor:
-        """Largest of each query's edges (neighbour, query), convolved; (B, Q, C) to (B, Q, C)."""
+        """Apply an edge convolution and take the maximum over edges, (B, Q, C) to (B, Q, C)."""
         conv, norm, activation = convolution
         distance = torch.cdist(query.float(), query.float())
         neighbors = distance.topk(min(self.num_neighbors, query.size(1)), dim=-1).indices
         batch = torch.arange(len(query), device=query.device).view(-1, 1, 1)
-        # A convolution of pairs is a sum over its two halves, each computed once per query.
+        # A convolution of pairs is the sum of two halves, each computed once per query.
         of_neighbor, of_center = conv.weight.flatten(1).chunk(2, dim=1)
         center = F.linear(query, of_center).unsqueeze(2)
         edges = F.linear(query, of_neighbor)[batch, neighbors] + center

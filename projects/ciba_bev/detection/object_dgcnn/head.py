@@ -1,4 +1,4 @@
-"""Object-DGCNN's head: a BEV pyramid in, boxes out."""
+"""The head of Object-DGCNN: from a BEV pyramid to boxes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mmdet3d.structures import Det3DDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ...errors import ConfigError
 from ...registry import MODELS
 from ..set_prediction_head import DEFAULT_CODE_WEIGHTS, SetPredictionHead
 from .transformer import ObjectDGCNNTransformer
@@ -23,8 +24,8 @@ class ObjectDGCNNHead(SetPredictionHead):
         embed_dims: Channels of every level of the pyramid.
         num_levels: Levels of the pyramid.
         num_query: Object queries.
-        point_cloud_range: What the BEV maps cover, (x_min, y_min, z_min, x_max, y_max, z_max)
-            in metres, LiDAR frame; row 0 of a map lies at y_min, column 0 at x_min.
+        point_cloud_range: Range of the BEV features, (x_min, y_min, z_min, x_max, y_max, z_max)
+            in metres, LiDAR frame; row 0 is at y_min, column 0 at x_min.
         encoder_layers: Layers of the deformable encoder.
         decoder_layers: Layers of the decoder.
         num_heads: Heads of every attention.
@@ -32,7 +33,7 @@ class ObjectDGCNNHead(SetPredictionHead):
         feedforward_channels: Hidden channels of the feed-forward parts.
         self_attention: ``'graph'`` (DGCNN) or ``'multihead'``.
         num_neighbors: K of the graph attention.
-        dropout: Used in the transformer.
+        dropout: Dropout of the transformer.
         code_weights: Weights of the ten regressed numbers in the box loss.
         bbox_coder: See :class:`SetPredictionHead`.
         matcher: See :class:`SetPredictionHead`.
@@ -97,7 +98,7 @@ class ObjectDGCNNHead(SetPredictionHead):
         """Detect in a batch.
 
         Args:
-            bev_levels: BEV maps, finest first, each (B, embed_dims, h, w).
+            bev_levels: BEV features, finest first, each (B, embed_dims, h, w).
 
         Returns:
             ``encoder_bev``, the deformable encoder's output on the first level (B, C, h, w);
@@ -105,10 +106,10 @@ class ObjectDGCNNHead(SetPredictionHead):
             (layers, B, Q, 10) codes in metres.
 
         Raises:
-            ValueError: Another number of levels than the head was built for.
+            ConfigError: The number of levels is not ``num_levels``.
         """
         if len(bev_levels) != self.num_levels:
-            raise ValueError(
+            raise ConfigError(
                 f'the head was built with num_levels={self.num_levels}, but the neck gives '
                 f'{len(bev_levels)} BEV levels; set num_outs of the neck or num_levels to match'
             )
@@ -124,11 +125,27 @@ class ObjectDGCNNHead(SetPredictionHead):
     def loss(
         self, bev_levels: Sequence[Tensor], data_samples: list[Det3DDataSample]
     ) -> dict[str, Tensor]:
-        """Losses of a batch of BEV pyramids against their ground truth."""
+        """Compute the losses of a batch.
+
+        Args:
+            bev_levels: See :meth:`forward`.
+            data_samples: Data samples with ground truth.
+
+        Returns:
+            See :meth:`SetPredictionHead.loss_by_outputs`.
+        """
         return self.loss_by_outputs(self(bev_levels), data_samples)
 
     def predict(
         self, bev_levels: Sequence[Tensor], data_samples: list[Det3DDataSample]
     ) -> list[InstanceData]:
-        """Boxes of a batch of BEV pyramids."""
+        """Detect objects in a batch.
+
+        Args:
+            bev_levels: See :meth:`forward`.
+            data_samples: Data samples.
+
+        Returns:
+            See :meth:`SetPredictionHead.predict_by_outputs`.
+        """
         return self.predict_by_outputs(self(bev_levels), data_samples)

@@ -1,10 +1,11 @@
-"""Object-DGCNN's transformer: a deformable encoder over BEV levels, then the query decoder."""
+"""The transformer of Object-DGCNN: a deformable encoder of BEV levels, and a query decoder."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ...ops.deformable_attention import SpatialShapes
 from ..attention import (
     DeformableAttention,
@@ -17,7 +18,16 @@ from .graph_attention import GraphSelfAttention
 
 
 class BEVPyramidEncoderLayer(nn.Module):
-    """Deformable attention of a BEV pyramid into itself, then feed-forward."""
+    """Deformable self-attention of a BEV pyramid, then feed-forward.
+
+    Args:
+        embed_dims: Channels.
+        num_heads: Attention heads.
+        num_levels: Levels of the pyramid.
+        num_points: Samples per head and level.
+        feedforward_channels: Hidden channels of the feed-forward part.
+        dropout: Dropout of all parts.
+    """
 
     def __init__(
         self,
@@ -42,20 +52,43 @@ class BEVPyramidEncoderLayer(nn.Module):
         reference_points: Tensor,
         spatial_shapes: SpatialShapes,
     ) -> Tensor:
-        """Update the flattened pyramid (B, S, C)."""
+        """Update a pyramid.
+
+        Args:
+            pyramid: Flattened pyramid, (B, S, C).
+            position: Positional encoding, (B, S, C).
+            reference_points: Centres of the cells, (B, S, 2) as (x, y) in [0, 1].
+            spatial_shapes: Height and width of each level.
+
+        Returns:
+            (B, S, C).
+        """
         pyramid = self.attentions[0](pyramid, pyramid, position, reference_points, spatial_shapes)
         return self.norms[1](self.ffns[0](self.norms[0](pyramid)))
 
 
 class BEVPyramidEncoder(nn.Module):
-    """A stack of :class:`BEVPyramidEncoderLayer`."""
+    """Several :class:`BEVPyramidEncoderLayer`.
+
+    Args:
+        layers: The layers.
+    """
 
     def __init__(self, layers: list[BEVPyramidEncoderLayer]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
     def forward(self, pyramid: Tensor, position: Tensor, spatial_shapes: SpatialShapes) -> Tensor:
-        """Encode the flattened pyramid (B, S, C); ``position`` has the same shape."""
+        """Encode a pyramid.
+
+        Args:
+            pyramid: Flattened pyramid, (B, S, C).
+            position: Positional encoding, (B, S, C).
+            spatial_shapes: Height and width of each level.
+
+        Returns:
+            (B, S, C).
+        """
         reference_points = cell_centers(spatial_shapes, pyramid.device).expand(len(pyramid), -1, -1)
         for layer in self.layers:
             pyramid = layer(pyramid, position, reference_points, spatial_shapes)
@@ -63,7 +96,15 @@ class BEVPyramidEncoder(nn.Module):
 
 
 def cell_centers(spatial_shapes: SpatialShapes, device: torch.device) -> Tensor:
-    """Centres of all cells of a pyramid as (x, y) in [0, 1], (1, S, 2), row-major by level."""
+    """Return the centres of all cells of a pyramid.
+
+    Args:
+        spatial_shapes: Height and width of each level.
+        device: Device of the result.
+
+    Returns:
+        (1, S, 2) as (x, y) in [0, 1], level by level, row-major, float32.
+    """
     centers = []
     for height, width in spatial_shapes:
         y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
@@ -86,10 +127,10 @@ class ObjectDGCNNTransformer(nn.Module):
         feedforward_channels: Hidden channels of the feed-forward parts.
         self_attention: ``'graph'`` (DGCNN, the paper's) or ``'multihead'``.
         num_neighbors: K of the graph attention.
-        dropout: Used throughout.
+        dropout: Dropout of all parts.
 
     Raises:
-        ValueError: ``self_attention`` is neither of the two.
+        ConfigError: ``self_attention`` is neither of the two.
     """
 
     def __init__(
@@ -107,7 +148,7 @@ class ObjectDGCNNTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if self_attention not in ('graph', 'multihead'):
-            raise ValueError(
+            raise ConfigError(
                 f"self_attention must be 'graph' or 'multihead', got {self_attention!r}"
             )
 
@@ -152,7 +193,7 @@ class ObjectDGCNNTransformer(nn.Module):
         """Run encoder and decoder.
 
         Args:
-            bev_levels: BEV maps, finest first, each (B, C, h, w).
+            bev_levels: BEV features, finest first, each (B, C, h, w).
             bev_positions: Positional encodings, each (B, C, h, w).
             query_embedding: (Q, 2C), position and content.
             reg_branches: Box branches that refine the reference points.

@@ -1,4 +1,4 @@
-"""Mistakes in a config that can be told before anything is built from it."""
+"""Check a config before anything is built from it."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = [
 def check_config(cfg: Config, stages: Sequence[str] = ('train', 'val')) -> None:
     """Check a config's fields against each other and its paths against the disk.
 
-    What the data themselves say is checked by :class:`ciba_bev.CheckDataHook`.
+    The data themselves are checked by :class:`ciba_bev.CheckDataHook`.
 
     Args:
         cfg: The config.
-        stages: Which dataloaders will be used, of ``'train'``, ``'val'`` and ``'test'``.
+        stages: The dataloaders that will be used, of ``'train'``, ``'val'`` and ``'test'``.
 
     Raises:
-        CibaError: The first mistake found, naming the config file and the field.
+        ConfigError: The first mistake found, naming the config file and the field.
     """
     name = cfg.filename or 'config'
     model = cfg.get('model') or {}

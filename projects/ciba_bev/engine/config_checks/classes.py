@@ -1,4 +1,4 @@
-"""Checks of a config's classes and cameras: how many the model expects and the data give."""
+"""Check that model and data of a config have the same classes and number of cameras."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any, Sequence
 
 from mmengine.registry import DATASETS
 
-from ...errors import CibaError
+from ...errors import ConfigError
 from .nested import dicts_with, registered_class
 
-# Heads whose classes are those of the data set; others may have classes of their own.
+# Heads with the classes of the data set; others may have different classes.
 _DETECTION_HEADS = ('bbox_head', 'pts_bbox_head')
 
 
 def check_class_names(dataset: dict[str, Any], field: str, config_name: str) -> None:
-    """Check a dataset config's class names against those its type knows.
+    """Check the class names of a dataset config against those of its type.
 
     Args:
         dataset: The dataset config.
-        field: Where it is in the config.
+        field: Its field in the config.
         config_name: The config file, for messages.
 
     Raises:
-        CibaError: A name is unknown, or there is none.
+        ConfigError: A name is unknown, or the list is empty.
     """
     dataset_type = registered_class(DATASETS, dataset.get('type'))
     known = getattr(dataset_type, 'METAINFO', {}).get('classes')
     wanted = (dataset.get('metainfo') or {}).get('classes')
     if wanted is not None and len(wanted) == 0:
-        raise CibaError(
+        raise ConfigError(
             f'{config_name}: {field}.metainfo.classes is empty. Name at least one class.'
         )
     if not known or not wanted:
@@ -38,10 +38,10 @@ def check_class_names(dataset: dict[str, Any], field: str, config_name: str) -> 
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f' Did you mean {close[0]!r}?' if close else ''
-            raise CibaError(
-                f'{config_name}: {field}.metainfo.classes has {name!r}, which '
-                f'{dataset_type.__name__} does not know.{hint}\n'
-                f'It knows: {", ".join(known)}.'
+            raise ConfigError(
+                f'{config_name}: {field}.metainfo.classes has {name!r}, which is not a class of '
+                f'{dataset_type.__name__}.{hint}\n'
+                f'Its classes are {", ".join(known)}.'
             )
 
 
@@ -56,7 +56,7 @@ def check_class_counts(
         config_name: The config file, for messages.
 
     Raises:
-        CibaError: A head has another number than a data set, or two data sets differ.
+        ConfigError: The numbers of a head and a data set, or of two data sets, differ.
     """
     counts = [found for name, part in datasets for found in _class_counts_of_data(part, name)]
     for field, head in dicts_with(model, 'type', 'model'):
@@ -65,10 +65,10 @@ def check_class_counts(
             counts += _class_counts_of_head(head, field)
     for field, count in counts[1:]:
         if count != counts[0][1]:
-            raise CibaError(
-                f'{config_name}: {field} makes {count} classes, but {counts[0][0]} makes '
-                f'{counts[0][1]}.\nState the same classes for all of the data and their number '
-                'for the head.'
+            raise ConfigError(
+                f'{config_name}: {field} has {count} classes, but {counts[0][0]} has '
+                f'{counts[0][1]}.\nUse the same classes for all data sets, and their number for '
+                'the head.'
             )
 
 
@@ -81,7 +81,7 @@ def _class_counts_of_head(head: dict[str, Any], field: str) -> list[tuple[str, i
     if isinstance(head.get('num_classes'), int):
         return [(f'{field}.num_classes', head['num_classes'])]
     tasks = head.get('tasks')
-    # CenterPoint's head has its classes in groups.
+    # CenterPoint's head has groups of classes.
     if tasks and all(isinstance(task, dict) and 'class_names' in task for task in tasks):
         return [(f'{field}.tasks', sum(len(task['class_names']) for task in tasks))]
     return []
@@ -98,7 +98,7 @@ def check_camera_counts(
         config_name: The config file, for messages.
 
     Raises:
-        CibaError: Two of the numbers differ.
+        ConfigError: Two of the numbers differ.
     """
     counts = [
         (f'{field}.num_cams', part['num_cams'])
@@ -107,13 +107,13 @@ def check_camera_counts(
     if not counts:
         return
     counts += [
-        (f'{place}.num_views', part['num_views'])
+        (f'{name}.num_views', part['num_views'])
         for field, dataset in datasets
-        for place, part in dicts_with(dataset, 'num_views', field)
+        for name, part in dicts_with(dataset, 'num_views', field)
     ]
     for field, count in counts[1:]:
         if count != counts[0][1]:
-            raise CibaError(
+            raise ConfigError(
                 f'{config_name}: {field} is {count}, but {counts[0][0]} is {counts[0][1]}. Both '
                 'count the cameras: make them equal.'
             )

@@ -1,4 +1,4 @@
-"""Checks of a config's evaluators, which a run meets only after its first epoch or last frame."""
+"""Check a config's evaluators, which are otherwise used only after an epoch or the last frame."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any, Iterator, Sequence
 
 from mmengine.config import Config
 
-from ...errors import CibaError
+from ...errors import ConfigError
 from .nested import dicts_with
 from .paths import why_absent
 
 
 def check_evaluator_paths(cfg: Config, stages: Sequence[str], config_name: str) -> None:
-    """Check that the files evaluators read are there.
+    """Check that the files of the evaluators exist.
 
     Args:
         cfg: The config.
-        stages: Which dataloaders will be used, of ``'train'``, ``'val'`` and ``'test'``.
+        stages: The dataloaders that will be used, of ``'train'``, ``'val'`` and ``'test'``.
         config_name: The config file, for messages.
 
     Raises:
-        CibaError: One is not; the message names what the data set reads.
+        ConfigError: A file does not exist; the message names the file of the data set.
     """
     for stage, field, evaluator in _evaluators(cfg, stages):
         if evaluator.get('backend_args'):
@@ -34,22 +34,22 @@ def check_evaluator_paths(cfg: Config, stages: Sequence[str], config_name: str) 
             path = Path(evaluator['ann_file'])
             problem = f'{field}.ann_file is {path}, and {why_absent(path, "file")}'
         if problem:
-            raise CibaError(
-                f'{config_name}: {problem}.\nIt would only be looked for once the frames are '
+            raise ConfigError(
+                f'{config_name}: {problem}.\nIt would only be read after all frames are '
                 f'predicted. {_remedy(cfg, stage, field)}'
             )
 
 
 def check_box_limit(cfg: Config, stages: Sequence[str], config_name: str) -> None:
-    """Check that a model predicts no more boxes in a frame than nuScenes' scorer takes.
+    """Check that a model predicts no more boxes per frame than nuScenes' scorer accepts.
 
     Args:
         cfg: The config.
-        stages: Which dataloaders will be used, of ``'train'``, ``'val'`` and ``'test'``.
+        stages: The dataloaders that will be used, of ``'train'``, ``'val'`` and ``'test'``.
         config_name: The config file, for messages.
 
     Raises:
-        CibaError: A box coder keeps more.
+        ConfigError: A box coder keeps more boxes.
     """
     kinds = [str(evaluator.get('type')) for _, _, evaluator in _evaluators(cfg, stages)]
     if not any('NuScenes' in kind for kind in kinds):
@@ -60,7 +60,7 @@ def check_box_limit(cfg: Config, stages: Sequence[str], config_name: str) -> Non
     for field, part in dicts_with(cfg.get('model') or {}, 'bbox_coder', 'model'):
         kept = (part['bbox_coder'] or {}).get('max_num')
         if kept is not None and kept > MAX_BOXES:
-            raise CibaError(
+            raise ConfigError(
                 f"{config_name}: {field}.bbox_coder.max_num is {kept}, but nuScenes' scorer "
                 f'refuses more than {MAX_BOXES} boxes in a frame. Set it to '
                 f'{MAX_BOXES} or less.'
@@ -68,7 +68,7 @@ def check_box_limit(cfg: Config, stages: Sequence[str], config_name: str) -> Non
 
 
 def _evaluators(cfg: Config, stages: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Stage, field and config of every evaluator that a run will use."""
+    """Yield stage, field and config of every evaluator that will be used."""
     for stage in stages:
         if stage == 'train' or (stage == 'val' and 'train' in stages and not _is_validated(cfg)):
             continue
@@ -79,14 +79,14 @@ def _evaluators(cfg: Config, stages: Sequence[str]) -> Iterator[tuple[str, str, 
 
 
 def _is_validated(cfg: Config) -> bool:
-    """Whether a training reaches its first validation."""
+    """Return whether a training reaches its first validation."""
     loop = cfg.get('train_cfg') or {}
     last = loop.get('max_iters') if loop.get('by_epoch') is False else loop.get('max_epochs')
     return last is None or loop.get('val_begin', 1) <= last
 
 
 def _remedy(cfg: Config, stage: str, field: str) -> str:
-    """The options that point an evaluator at what the data set of its stage reads."""
+    """Return the options that make an evaluator read the file of its data set."""
     datasets = list(dicts_with(cfg.get(f'{stage}_dataloader'), 'ann_file', ''))
     if len(datasets) != 1:
         return 'Point it at the files that the data set reads.'

@@ -1,4 +1,4 @@
-"""Checks of a config's grids and ranges against each other."""
+"""Check the grids and ranges of a config against each other."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import Any, Iterator, Sequence
 
 from mmengine.registry import MODELS, TASK_UTILS
 
-from ...errors import CibaError
+from ...errors import ConfigError
 from .nested import dicts_with, first_of, registered_class
 
-_RANGE_FIELDS = (
-    'point_cloud_range',
-    'pc_range',
-)  # As mmdet3d's box coders name the range of the boxes that they keep.
+RANGE_FIELDS = ('point_cloud_range', 'pc_range')
+# Names of the range in which mmdet3d's box coders keep boxes.
 _KEPT_RANGE_FIELDS = ('post_center_range', 'post_center_limit_range')
-# Sparse encoders are customarily given one cell more in height than the range has.
+# Sparse encoders usually have one cell more in height than the range.
 _EXTRA_HEIGHT_CELLS = (0, 1)
-# Of the number of cells: sizes such as 0.1 have no exact binary form.
+# Relative, of the number of cells: sizes such as 0.1 are not exact in binary.
 _CELL_TOLERANCE = 1e-5
 
 
@@ -29,10 +27,10 @@ def check_grids(model: dict[str, Any], config_name: str) -> None:
         config_name: The config file, for messages.
 
     Raises:
-        CibaError: A grid does not match.
+        ConfigError: A grid does not match.
     """
     for field, part in dicts_with(model, 'voxel_size', 'model'):
-        bounds = first_of(part, _RANGE_FIELDS)
+        bounds = first_of(part, RANGE_FIELDS)
         if bounds is None or len(bounds) != 6 or len(part['voxel_size']) != 3:
             continue
         cells = _count_cells(bounds, part['voxel_size'], f'{config_name}: {field}')
@@ -41,16 +39,16 @@ def check_grids(model: dict[str, Any], config_name: str) -> None:
         _check_bev_sizes(part, field, config_name)
 
 
-def _count_cells(bounds: Sequence[float], voxel_size: Sequence[float], place: str) -> list[int]:
-    """Number of cells along x, y, z; an error where the range is no whole number of them."""
+def _count_cells(bounds: Sequence[float], voxel_size: Sequence[float], field: str) -> list[int]:
+    """Return the number of cells along x, y, z; raise an error if it is not an integer."""
     cells = []
     for axis, low, high, size in zip('xyz', bounds[:3], bounds[3:], voxel_size):
         if high <= low or size <= 0:
-            raise CibaError(f'{place}: along {axis} the range {low}..{high} m is empty.')
+            raise ConfigError(f'{field}: along {axis} the range {low}..{high} m is empty.')
         count = (high - low) / size
         if abs(count - round(count)) > _CELL_TOLERANCE * max(1.0, count):
-            raise CibaError(
-                f'{place}: along {axis} the range {low}..{high} m is {count:.3f} cells of {size} '
+            raise ConfigError(
+                f'{field}: along {axis} the range {low}..{high} m is {count:.3f} cells of {size} '
                 'm, not a whole number. Change point_cloud_range or voxel_size.'
             )
         cells.append(round(count))
@@ -73,7 +71,7 @@ def _check_grid_fields(
                 # A pillar grid counts one cell in height whatever the voxel size says.
                 value[2] = z
             if value not in accepted:
-                raise CibaError(
+                raise ConfigError(
                     f'{config_name}: {field}.{key} is {list(part[key])}, but {origin} and the '
                     f'point-cloud range make {" or ".join(map(str, accepted))}.\n'
                     'Change one of the three so that voxel size x grid = range.'
@@ -86,7 +84,7 @@ def _check_bev_sizes(head: dict[str, Any], field: str, config_name: str) -> None
         for alias in (key, *aliases):
             for inner_field, part in dicts_with(head, alias, field):
                 if key in head and part[alias] != head[key]:
-                    raise CibaError(
+                    raise ConfigError(
                         f'{config_name}: {inner_field}.{alias} is {part[alias]}, but {field}.{key} '
                         f'is {head[key]}. Both count the same cells: make them equal.'
                     )
@@ -103,18 +101,18 @@ def check_ranges(
         config_name: The config file, for messages.
 
     Raises:
-        CibaError: Two of them differ.
+        ConfigError: Two of them differ.
     """
     found = [
         (f'{field}.{key}', [float(bound) for bound in part[key]])
         for where, tree in [('model', model), *datasets]
-        for key in _RANGE_FIELDS
+        for key in RANGE_FIELDS
         for field, part in dicts_with(tree, key, where)
         if part[key] is not None
     ]
     for field, bounds in found[1:]:
         if bounds != found[0][1]:
-            raise CibaError(
+            raise ConfigError(
                 f'{config_name}: {field} is {bounds}, but {found[0][0]} is {found[0][1]}.\n'
                 'The model and the filters of its data must use the same range.'
             )
@@ -123,19 +121,19 @@ def check_ranges(
 def check_kept_range(model: dict[str, Any], config_name: str) -> None:
     """Check that no box coder drops boxes within the point-cloud range.
 
-    A coder drops boxes whose centre lies outside a range of its own, whose default fits nuScenes.
+    A coder drops boxes whose centre is outside its own range; the default is for nuScenes.
 
     Args:
         model: The model config.
         config_name: The config file, for messages.
 
     Raises:
-        CibaError: A coder's range does not hold the model's.
+        ConfigError: A coder's range does not contain the model's.
     """
     bounds = next(
         (
             list(part[key])
-            for key in _RANGE_FIELDS
+            for key in RANGE_FIELDS
             for _, part in dicts_with(model, key, 'model')
             if part[key] is not None and len(part[key]) == 6
         ),
@@ -147,15 +145,15 @@ def check_kept_range(model: dict[str, Any], config_name: str) -> None:
         if any(low < limit for low, limit in zip(bounds[:3], kept[:3])) or any(
             high > limit for high, limit in zip(bounds[3:], kept[3:])
         ):
-            raise CibaError(
-                f'{config_name}: {field} is {list(kept)}{origin}, which does not hold the '
-                f'point-cloud range {bounds}: objects beyond it would be trained on and never '
+            raise ConfigError(
+                f'{config_name}: {field} is {list(kept)}{origin}, which does not contain the '
+                f'point-cloud range {bounds}: objects beyond it would be trained on but never '
                 f'predicted. Set {field} to a range that is wider than the point-cloud range.'
             )
 
 
 def _kept_ranges(model: dict[str, Any]) -> Iterator[tuple[str, Sequence[float], str]]:
-    """Field, range and where it comes from, for every box coder in a model config."""
+    """Yield field, range and origin of the range for every box coder in a model config."""
     for key in _KEPT_RANGE_FIELDS:
         for field, coder in dicts_with(model, key, 'model'):
             if coder[key] is not None and len(coder[key]) == 6:
@@ -172,7 +170,7 @@ def _kept_ranges(model: dict[str, Any]) -> Iterator[tuple[str, Sequence[float], 
 
 
 def _default_coder(head: str | type | None) -> type | None:
-    """The coder that a head brings along where its config names none."""
+    """Return the coder of a head whose config has none."""
     # Imported here because classification configs need no mmdet3d.
     from ...detection.box_coding import TopScoreBoxCoder
     from ...detection.set_prediction_head import SetPredictionHead

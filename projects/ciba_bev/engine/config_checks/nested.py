@@ -1,4 +1,4 @@
-"""Walking through nested configs."""
+"""Search nested configs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from mmengine.registry import Registry
 
 
 def dicts_with(tree: Any, key: str, field: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Walk through a nested config.
+    """Find the dicts with a key in a nested config.
 
     Args:
         tree: A config or a part of one.
-        key: What to look for.
-        field: Dotted name of the tree's place.
+        key: The key.
+        field: Dotted name of the tree.
 
     Yields:
-        The dotted name and the dict, for every dict with this key.
+        Dotted name and dict, for every dict with the key.
     """
     if isinstance(tree, dict):
         if key in tree:
@@ -28,21 +28,36 @@ def dicts_with(tree: Any, key: str, field: str) -> Iterator[tuple[str, dict[str,
             yield from dicts_with(branch, key, f'{field}[{index}]')
 
 
+def find_dataset(loader: Any) -> dict[str, Any] | None:
+    """Return the data set config of a data loader, inside any wrappers.
+
+    Args:
+        loader: Data loader config, or None.
+
+    Returns:
+        The first dict with a pipeline; None if there is none.
+    """
+    return next((part for _, part in dicts_with(loader, 'pipeline', '')), None)
+
+
 def first_of(part: dict[str, Any], keys: Sequence[str]) -> Any:
     """Return the first value of a dict, in the order of the keys, that is not None.
 
     Args:
         part: The dict.
-        keys: Keys it may have.
+        keys: The keys.
+
+    Returns:
+        The value; None if there is none.
     """
     return next((part[key] for key in keys if part.get(key) is not None), None)
 
 
 def registered_class(registry: Registry, kind: str | type | None) -> Any:
-    """Return what a config's ``type`` stands for within the default scope.
+    """Return the class for the ``type`` of a config, in the default scope.
 
     Args:
-        registry: Where to look for a name.
+        registry: The registry of the name.
         kind: The name, or the class itself.
 
     Returns:

@@ -1,9 +1,9 @@
-"""A stand-in for VGG-Sound: eight discs that are seen and eight tones that are heard.
+"""A synthetic data set in VGG-Sound's format: frames of eight discs and sounds of eight tones.
 
 The size of each disc and the loudness of each tone is one latent number. Some latents are common to
-both, the others belong to one of them. All have a mean for each class of events and scatter around
-it, so that either modality tells the class in part, and the share of common latents is the dial for
-the modality gap.
+both modalities, the others belong to one of them. Every class has its own mean of all latents, so
+that either modality predicts the class in part. The share of common latents controls the modality
+gap.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from ...errors import CibaError
-from ...files import make_folder, written_whole
+from ...files import atomic_write, make_folder
 from ..clips import encode_clip
+from ..latent_model import LATENTS, LatentModel
+from ..prepared_files import make_folders
 from .preparation import (
     CSV_FILES,
-    make_folders,
+    FOLDERS,
     write_classes,
     write_prepared_clip,
     write_split,
@@ -28,59 +29,13 @@ from .preparation import (
 from .spectrogram import RATE, magnitude_spectrogram
 from .splits import CLASSES_FILE, CLIPS_FILE
 
-LATENTS = 8
 CLASSES = 8
 _FRAMES_PER_SECOND = 8
 _TONES = (250.0, 6000.0)
 _LOUDNESS_DECIBELS = 15.0
+# First part of the key of a clip's random numbers.
+_CLIP_STREAM = 1
 _ID_LETTERS = string.ascii_letters + string.digits + '-_'
-
-
-class EventModel:
-    """What all clips of a stand-in have in common: the means of the classes.
-
-    Args:
-        seed: Of the means.
-        shared: Share of the latents that discs and tones have in common, 0 to 1.
-        classes: Number of classes.
-        separation: Standard deviation of the classes' means, in units of the scatter around them.
-
-    Raises:
-        CibaError: The share is outside its range.
-    """
-
-    def __init__(
-        self, seed: int, shared: float, classes: int = CLASSES, separation: float = 1.0
-    ) -> None:
-        if not 0 <= shared <= 1:
-            raise CibaError(f'shared is {shared}; it must be from 0 to 1.')
-        self.seed = seed
-        self.common = round(shared * LATENTS)
-        # Common ones, and those of each modality; of the latter, the last are used.
-        shape = (3, classes, LATENTS)
-        self.means = separation * np.random.default_rng((seed, 0)).standard_normal(shape)
-
-    def draw(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the latents of a clip.
-
-        Args:
-            label: Its class.
-            generator: Source of the scatter.
-
-        Returns:
-            Latents of the tones and of the discs, (8,) each, between -1 and 1; the first
-            ``common`` of them are the same.
-        """
-        drawn = self.means[:, label] + generator.standard_normal((3, LATENTS))
-        general, audio, video = np.tanh(0.5 * drawn)
-        return tuple(
-            np.concatenate((general[: self.common], specific[self.common :]))
-            for specific in (audio, video)
-        )
-
-    def clip(self, *key: int) -> np.random.Generator:
-        """The generator of everything that is particular to a clip."""
-        return np.random.default_rng((self.seed, 1, *key))
 
 
 def draw_discs(
@@ -91,20 +46,20 @@ def draw_discs(
     Args:
         latents: (8,), -1 to 1: radii of the discs, row by row.
         size: Rows and columns.
-        clip: Of colours, places and noise.
-        shift: Of all discs, to the right, in widths of the frame.
+        clip: Generator of colours, positions and noise.
+        shift: Shift of all discs to the right, in widths of the frame.
 
     Returns:
         (rows, columns, 3), uint8, RGB.
     """
     rows, columns = size
     picture = np.broadcast_to(clip.uniform(20, 90, 3), (rows, columns, 3)).copy()
-    # Four by two places of one unit.
+    # A grid of two rows and four columns.
     y, x = np.mgrid[:rows, :columns]
     y, x = (y + 0.5) / rows * 2, (x + 0.5) / columns * 4 - 4 * shift
     edge = 4.0 / columns
-    for place, latent in enumerate(latents):
-        centre = np.array((place // 4 + 0.5, place % 4 + 0.5)) + clip.uniform(-0.08, 0.08, 2)
+    for position, latent in enumerate(latents):
+        centre = np.array((position // 4 + 0.5, position % 4 + 0.5)) + clip.uniform(-0.08, 0.08, 2)
         inside = 0.26 + 0.18 * latent - np.hypot(y - centre[0], x - centre[1])
         cover = np.clip(inside / edge + 0.5, 0, 1)[..., None]
         picture += cover * (clip.uniform(130, 250, 3) - picture)
@@ -113,12 +68,12 @@ def draw_discs(
 
 
 def play_tones(latents: np.ndarray, seconds: float, clip: np.random.Generator) -> np.ndarray:
-    """Play a sound.
+    """Synthesise a sound.
 
     Args:
-        latents: (8,), -1 to 1: loudness of the tones from the lowest.
-        seconds: Length.
-        clip: Of pitch, phases and noise.
+        latents: (8,), -1 to 1: loudness of the tones, from the lowest to the highest.
+        seconds: Duration.
+        clip: Generator of pitch, phases and noise.
 
     Returns:
         (samples,), float32, at 16 kHz, between -1 and 1.
@@ -132,7 +87,7 @@ def play_tones(latents: np.ndarray, seconds: float, clip: np.random.Generator) -
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
-def write_stand_in(
+def write_synthetic_clips(
     folder: str | Path,
     seed: int = 0,
     shared: float = 0.5,
@@ -141,25 +96,25 @@ def write_stand_in(
     frame_size: Sequence[int] = (48, 96),
     seconds: float = 1.0,
 ) -> list[Path]:
-    """Write clips and split files under the names and in the formats that VGG-Sound has.
+    """Write clips and split files with VGG-Sound's names and formats.
 
     Args:
-        folder: The clips go to its ``clips``, the split files to its ``splits``.
-        seed: The same seed writes the same files, whatever was there.
+        folder: Clips are written to its subfolder ``clips``, split files to ``splits``.
+        seed: The same seed writes the same files.
         shared: Share of the latents that discs and tones have in common, 0 to 1.
         samples: Clips of each class for ``train``, ``val`` and ``test``; None for 4, 2 and 2.
         classes: Number of classes.
         frame_size: Rows and columns of the video, even numbers.
-        seconds: Length of the clips.
+        seconds: Duration of the clips.
 
     Returns:
-        The clips.
+        The files of the clips.
 
     Raises:
-        CibaError: A value is outside its range.
+        ConfigError: The share is not from 0 to 1.
     """
     samples = {'train': 4, 'val': 2, 'test': 2} if samples is None else samples
-    model = EventModel(seed, shared, classes)
+    model = LatentModel(seed, shared, classes)
     clips, splits = Path(folder, 'clips'), Path(folder, 'splits')
     for made in (clips, splits):
         make_folder(made)
@@ -169,14 +124,14 @@ def write_stand_in(
         listed[part] = {label: [] for label in range(classes)}
         for label in range(classes):
             for take in range(samples[part]):
-                clip = model.clip(index, label, take)
+                clip = model.generator(_CLIP_STREAM, index, label, take)
                 name = _clip_name(clip)
                 listed[part][label].append(name)
                 audio, video = model.draw(label, clip)
                 tones = play_tones(audio, seconds, clip)
                 look, count = int(clip.integers(2**32)), round(seconds * _FRAMES_PER_SECOND)
                 pictures = [
-                    # The discs drift; in the middle of the clip they are where they belong.
+                    # The discs drift through their positions, which they have in the middle.
                     draw_discs(
                         video, frame_size, np.random.default_rng(look), 0.1 * (number / count - 0.5)
                     )
@@ -191,7 +146,7 @@ def write_stand_in(
     return written
 
 
-def write_prepared_stand_in(
+def write_synthetic_data(
     folder: str | Path,
     samples: Mapping[str, int] | None = None,
     seed: int = 0,
@@ -201,31 +156,31 @@ def write_prepared_stand_in(
     frame_size: Sequence[int] = (32, 64),
     seconds: float = 1.0,
 ) -> None:
-    """Write the prepared form directly, without clips in between, for larger experiments.
+    """Write the prepared form directly, without clips, for larger experiments.
 
     Args:
-        folder: Of the prepared data.
+        folder: Folder of the prepared data.
         samples: Number of samples of ``train``, ``val`` and ``test``; None for 480, 160 and 320.
         seed: The same seed writes the same files.
         shared: Share of the latents that discs and tones have in common, 0 to 1.
-        classes: Number of classes, which take turns.
+        classes: Number of classes; samples are assigned to them in turn.
         audio_size: Bins and frames of the spectrograms.
         frame_size: Rows and columns of the frames.
-        seconds: Length of the sound.
+        seconds: Duration of the sound.
 
     Raises:
-        CibaError: The share is outside its range.
+        ConfigError: The share is not from 0 to 1.
     """
     samples = {'train': 480, 'val': 160, 'test': 320} if samples is None else samples
     root = Path(folder)
-    model = EventModel(seed, shared, classes)
-    make_folders(root)
+    model = LatentModel(seed, shared, classes)
+    make_folders(root, FOLDERS)
     write_classes(root, _class_names(classes))
     for index, (part, csv_file) in enumerate(CSV_FILES.items()):
         rows = []
         for number in range(samples[part]):
             label = number % classes
-            clip = model.clip(index, number)
+            clip = model.generator(_CLIP_STREAM, index, number)
             name = _clip_name(clip)
             audio, video = model.draw(label, clip)
             spectrogram = magnitude_spectrogram(play_tones(audio, seconds, clip), size=audio_size)
@@ -245,6 +200,6 @@ def _class_names(count: int) -> list[str]:
 
 
 def _save_dictionary(path: Path, content: dict) -> None:
-    """As NumPy saves a dictionary: a pickle in an array without axes."""
-    with written_whole(path) as partial, open(partial, 'wb') as file:
+    """Save a dictionary as NumPy does, as a pickle in an array without axes."""
+    with atomic_write(path) as partial, open(partial, 'wb') as file:
         np.save(file, np.array(content, dtype=object), allow_pickle=True)

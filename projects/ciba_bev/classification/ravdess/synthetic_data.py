@@ -1,13 +1,13 @@
-"""A stand-in for RAVDESS: drawn faces and chords whose expression tells the emotion.
+"""A synthetic data set in RAVDESS's format: drawn faces and chords that express an emotion.
 
 A face has eight movable parts and a chord eight tones; the position of each part and the loudness
 of each tone is one latent number. Some latents are common to face and chord, the others belong to
-one of them. The share of common latents is the dial for the modality gap.
+one of them. The share of common latents controls the modality gap.
 
-Either every latent has a mean for each emotion and scatters around it, which a few clips suffice to
-learn; then, who knows the emotion can guess a part of the other modality. Or all latents are
-independent and together decide the emotion, which takes thousands of clips; then, of what only the
-other modality has, nothing can be guessed, as in the paper's theory.
+Either every emotion has its own mean of all latents. This can be learnt from few clips, but the
+specific latents of one modality are then correlated with those of the other through the emotion.
+Or all latents are independent and jointly determine the emotion, as in the paper's theory. This
+takes thousands of clips to learn.
 """
 
 from __future__ import annotations
@@ -18,91 +18,82 @@ from typing import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from ...errors import CibaError
+from ...errors import ConfigError
 from ...files import make_folder
 from ..clips import encode_clip
+from ..latent_model import LATENTS, LatentModel
+from ..prepared_files import make_folders
 from .audio_features import cepstral_coefficients
 from .dataset import EMOTIONS
 from .preparation import (
     CSV_FILES,
+    FOLDERS,
     ClipName,
-    make_folders,
     measure_features,
     write_prepared_clip,
     write_split,
 )
 
-LATENTS = 8
 RATE = 22050
 _FRAMES_PER_SECOND = 10
-# Of a chord: from the lowest tone to the highest in Hz, and how far its latents reach.
+# Lowest and highest tone of a chord in Hz, and the range of its latents.
 _TONES = (220.0, 5000.0)
 _LOUDNESS_DECIBELS = 15.0
 _NOISE = 1e-3
 
 
-class ExpressionModel:
-    """What all clips of a stand-in have in common: emotions' means, and how actors look and sound.
+class ExpressionModel(LatentModel):
+    """Latent numbers of all clips of a data set, with a mean for each emotion.
 
     Args:
-        seed: Of the means.
+        seed: Seed of the means.
         shared: Share of the latents that face and chord have in common, 0 to 1.
-        separation: Standard deviation of the emotions' means, in units of the scatter around them.
+        separation: Standard deviation of the emotions' means, relative to that within an emotion.
 
     Raises:
-        CibaError: The share is outside its range.
+        ConfigError: The share is not from 0 to 1.
     """
 
     def __init__(self, seed: int, shared: float, separation: float = 1.0) -> None:
-        if not 0 <= shared <= 1:
-            raise CibaError(f'shared is {shared}; it must be from 0 to 1.')
-        self.seed = seed
-        self.common = round(shared * LATENTS)
-        # Common ones, and those of each modality; of the latter, the last are used.
-        shape = (3, len(EMOTIONS), LATENTS)
-        self.means = separation * np.random.default_rng((seed, 0)).standard_normal(shape)
-
-    def draw(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the latents of a clip.
-
-        Args:
-            label: Emotion, 0 to 7.
-            generator: Source of the scatter.
-
-        Returns:
-            Latents of the chord and of the face, (8,) each, between -1 and 1; the first
-            ``common`` of them are the same.
-        """
-        drawn = self.means[:, label] + generator.standard_normal((3, LATENTS))
-        general, audio, image = np.tanh(0.5 * drawn)
-        return tuple(
-            np.concatenate((general[: self.common], specific[self.common :]))
-            for specific in (audio, image)
-        )
+        super().__init__(seed, shared, len(EMOTIONS), separation)
 
     def actor(self, number: int) -> np.random.Generator:
-        """The generator of an actor's looks and voice, the same each time."""
-        return np.random.default_rng((self.seed, 1, number))
+        """Return the random generator of an actor's looks and voice.
+
+        Args:
+            number: Number of the actor.
+
+        Returns:
+            A new generator.
+        """
+        return self.generator(1, number)
 
     def clip(self, *key: int) -> np.random.Generator:
-        """The generator of everything that is particular to a clip."""
-        return np.random.default_rng((self.seed, 2, *key))
+        """Return the random generator of everything specific to a clip.
+
+        Args:
+            *key: Integers that identify the clip.
+
+        Returns:
+            A new generator.
+        """
+        return self.generator(2, *key)
 
 
 class IndependentExpressionModel(ExpressionModel):
-    """An expression model whose latents know nothing of each other.
+    """Independent latent numbers that jointly determine the emotion.
 
-    Each emotion is a direction in the space of all latents, the common ones and both modalities'
-    own, at right angles to those of the other emotions; a clip shows the emotion whose direction
-    its latents point to most. So each modality knows something of every emotion that the other
-    does not.
+    Each emotion is a direction in the space of all latents, common and specific, orthogonal to
+    those of the other emotions. The emotion of a clip is the one whose direction has the largest
+    dot product with its latents. Each modality therefore contains information about every emotion
+    that the other does not.
 
     Args:
-        seed: Of the directions.
+        seed: Seed of the directions.
         shared: Share of the latents that face and chord have in common, 0 to 1.
 
     Raises:
-        CibaError: The share is outside its range.
+        ConfigError: The share is not from 0 to 1.
     """
 
     def __init__(self, seed: int, shared: float) -> None:
@@ -112,8 +103,16 @@ class IndependentExpressionModel(ExpressionModel):
         self.directions = np.linalg.qr(drawn)[0]
 
     def draw(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See :meth:`ExpressionModel.draw`."""
-        # One in eight shows the emotion wanted, whichever it is.
+        """Draw the latents of a clip.
+
+        Args:
+            label: Emotion, 0 to 7.
+            generator: Source of the latents.
+
+        Returns:
+            See :meth:`LatentModel.draw`.
+        """
+        # Rejection sampling: one in eight draws has the given emotion.
         while True:
             latents = generator.standard_normal(len(self.directions))
             if np.argmax(latents @ self.directions) == label:
@@ -132,8 +131,8 @@ def draw_face(
         latents: (8,), -1 to 1: curve, opening and width of the mouth, height and slope of the
             brows, opening of the eyes, direction of the gaze, colour of the cheeks.
         size: Rows and columns.
-        actor: Of the actor's looks.
-        clip: Of position, light and noise.
+        actor: Generator of the actor's looks.
+        clip: Generator of position, light and noise.
 
     Returns:
         (rows, columns, 3), uint8, RGB.
@@ -144,7 +143,7 @@ def draw_face(
     head_width = actor.uniform(0.8, 0.95)
     shift_x, shift_y = clip.uniform(-0.05, 0.05, 2)
     light = clip.uniform(0.85, 1.1)
-    # One unit is half the height; rows downwards.
+    # One unit is half the height; y points down.
     y, x = np.mgrid[:rows, :columns]
     x = (x + 0.5 - columns / 2) / (rows / 2) - shift_x
     y = (y + 0.5 - rows / 2) / (rows / 2) - shift_y
@@ -152,7 +151,7 @@ def draw_face(
     picture = np.broadcast_to(background, (rows, columns, 3)).copy()
 
     def paint(inside: np.ndarray, colour: Sequence[float]) -> None:
-        """Colours where ``inside`` is positive, softly over an edge."""
+        """Fill the region where ``inside`` is positive, with a soft edge."""
         cover = np.clip(inside / edge, 0, 1)[..., None]
         picture[:] = picture * (1 - cover) + np.asarray(colour) * cover
 
@@ -179,14 +178,14 @@ def play_chord(
     clip: np.random.Generator,
     rate: int = RATE,
 ) -> np.ndarray:
-    """Play a chord.
+    """Synthesise a chord.
 
     Args:
-        latents: (8,), -1 to 1: loudness of its tones from the lowest.
-        seconds: Length.
-        actor: Of the voice, which shifts all tones a little.
-        clip: Of phases and noise.
-        rate: Samples a second.
+        latents: (8,), -1 to 1: loudness of the tones, from the lowest to the highest.
+        seconds: Duration.
+        actor: Generator of the voice, which shifts all tones slightly.
+        clip: Generator of phases and noise.
+        rate: Sampling rate in Hz.
 
     Returns:
         (samples,), float32, between -1 and 1.
@@ -202,7 +201,7 @@ def play_chord(
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
-def write_stand_in(
+def write_synthetic_clips(
     folder: str | Path,
     seed: int = 0,
     shared: float = 0.5,
@@ -211,25 +210,25 @@ def write_stand_in(
     frame_size: Sequence[int] = (96, 160),
     seconds: float = 1.0,
 ) -> list[Path]:
-    """Write raw clips under the names and in the folders that RAVDESS has.
+    """Write raw clips with RAVDESS's names and folders.
 
     Args:
-        folder: Where the actors' folders go.
-        seed: The same seed writes the same files, whatever was there.
+        folder: Folder of the actors' folders.
+        seed: The same seed writes the same files.
         shared: Share of the latents that face and chord have in common, 0 to 1.
-        actors: Actors, at most 24.
+        actors: Number of actors, at most 24.
         clips_per_emotion: Clips of each actor and emotion, at most 8.
         frame_size: Rows and columns of the video, even numbers.
-        seconds: Length of the clips.
+        seconds: Duration of the clips.
 
     Returns:
-        The clips.
+        The files of the clips.
 
     Raises:
-        CibaError: A value is outside its range.
+        ConfigError: A value is out of range.
     """
     if not (1 <= actors <= 24 and 1 <= clips_per_emotion <= 8):
-        raise CibaError('actors must be from 1 to 24 and clips_per_emotion from 1 to 8.')
+        raise ConfigError('actors must be from 1 to 24 and clips_per_emotion from 1 to 8.')
     model = ExpressionModel(seed, shared)
     written = []
     for actor in range(1, actors + 1):
@@ -252,7 +251,7 @@ def write_stand_in(
     return written
 
 
-def write_prepared_stand_in(
+def write_synthetic_data(
     folder: str | Path,
     samples: Mapping[str, int] | None = None,
     seed: int = 0,
@@ -262,29 +261,28 @@ def write_prepared_stand_in(
     actors: int = 24,
     independent: bool = False,
 ) -> tuple[float, float]:
-    """Write the prepared form directly, without clips in between, for larger experiments.
+    """Write the prepared form directly, without clips, for larger experiments.
 
     Args:
-        folder: Of the prepared data.
+        folder: Folder of the prepared data.
         samples: Number of samples of ``train``, ``val`` and ``test``; None for 320, 80 and 160.
         seed: The same seed writes the same files.
         shared: Share of the latents that face and chord have in common, 0 to 1.
         image_size: Rows and columns of the frames.
-        seconds: Length of the sound.
-        actors: Who take turns, in all splits.
-        independent: Take latents that are independent of each other, not scattered around the
-            emotions' means.
+        seconds: Duration of the sound.
+        actors: Number of actors; samples of all splits are assigned to them in turn.
+        independent: Use independent latents instead of a mean for each emotion.
 
     Returns:
         Mean and standard deviation of the training samples' coefficients.
 
     Raises:
-        CibaError: The share is outside its range.
+        ConfigError: The share is not from 0 to 1.
     """
     samples = {'train': 320, 'val': 80, 'test': 160} if samples is None else samples
     root = Path(folder)
     model = (IndependentExpressionModel if independent else ExpressionModel)(seed, shared)
-    make_folders(root)
+    make_folders(root, FOLDERS)
     for index, (part, csv_file) in enumerate(CSV_FILES.items()):
         rows = []
         for number in range(samples[part]):
@@ -310,7 +308,7 @@ def _write_clip(
     look = int(clip.integers(2**32))
     count = round(seconds * _FRAMES_PER_SECOND)
     pictures = [
-        # From a face at rest to the full expression, which the middle half of the clip shows.
+        # The expression grows and fades; the middle half of the clip shows it in full.
         draw_face(
             min(1.0, 4 * min(number + 1, count - number) / count) * image,
             frame_size,
