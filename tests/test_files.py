@@ -245,14 +245,14 @@ def write_clip(folder):
 
 def write_films(folder):
     pytest.importorskip('h5py')
-    from ciba_bev.classification.mm_imdb.stand_in import write_stand_in
+    from ciba_bev.classification.mm_imdb.synthetic_data import write_synthetic_data
 
-    write_stand_in(folder, rows=40)
+    write_synthetic_data(folder, rows=40)
 
 
 def write_split_files(folder):
-    stand_in = pytest.importorskip('ciba_bev.classification.vgg_sound.stand_in')
-    stand_in._save_dictionary(folder / 'splits.npy', {'name': 'x' * 2**16})
+    synthetic_data = pytest.importorskip('ciba_bev.classification.vgg_sound.synthetic_data')
+    synthetic_data._save_dictionary(folder / 'splits.npy', {'name': 'x' * 2**16})
 
 
 @pytest.mark.parametrize(

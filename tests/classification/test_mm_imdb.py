@@ -1,4 +1,4 @@
-"""MM-IMDB: networks, reader, stand-in, and the whole chain on it."""
+"""MM-IMDB: networks, reader, synthetic data, and the whole chain on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmengine.config import Config
 
 from ciba_bev.classification.mm_imdb import MMIMDBDataset, MMIMDBFusionNetwork, MMIMDBNetwork
 from ciba_bev.classification.mm_imdb.networks import Maxout
-from ciba_bev.classification.mm_imdb.stand_in import count_rows, write_stand_in
+from ciba_bev.classification.mm_imdb.synthetic_data import count_rows, write_synthetic_data
 from ciba_bev.errors import CibaError
 from ciba_bev.registry import MODELS
 
@@ -26,8 +26,8 @@ ROWS = 120
 
 @pytest.fixture(scope='module')
 def file(tmp_path_factory):
-    """A stand-in of few rows."""
-    return str(write_stand_in(tmp_path_factory.mktemp('mm_imdb'), rows=ROWS))
+    """Synthetic data of few rows."""
+    return str(write_synthetic_data(tmp_path_factory.mktemp('mm_imdb'), rows=ROWS))
 
 
 def test_maxout_as_it_is_defined():
@@ -153,10 +153,10 @@ def test_splits_are_the_published_ones(tmp_path):
         MMIMDBDataset(str(path), 'test', ['text'])
 
 
-def test_the_stand_in_has_the_training_rows_asked_for(tmp_path):
+def test_synthetic_data_have_the_training_rows_asked_for(tmp_path):
     assert count_rows(15552) == 25959
     for training in (40, 101):
-        path = write_stand_in(tmp_path, rows=count_rows(training))
+        path = write_synthetic_data(tmp_path, rows=count_rows(training))
         assert len(MMIMDBDataset(str(path), 'train', ['text'])) == training
 
 
@@ -190,9 +190,9 @@ def test_errors_name_file_key_and_row(file, tmp_path):
 
 
 @pytest.mark.parametrize('shared', [0.0, 1.0])
-def test_the_stand_in_shares_what_it_is_told_to(tmp_path, shared):
+def test_the_given_share_is_common_to_both_modalities(tmp_path, shared):
     """Of the image's variance the text predicts nothing, or all but the noise."""
-    with h5py.File(write_stand_in(tmp_path, shared=shared, rows=3000)) as content:
+    with h5py.File(write_synthetic_data(tmp_path, shared=shared, rows=3000)) as content:
         text, image = content['features'][:], content['vgg_features'][:, :40]
     train, test = slice(0, 2000), slice(2000, None)
     weight = np.linalg.lstsq(text[train], image[train], rcond=None)[0]
@@ -201,8 +201,8 @@ def test_the_stand_in_shares_what_it_is_told_to(tmp_path, shared):
     assert explained == pytest.approx(0.7 if shared else 0.0, abs=0.2)
 
 
-def test_the_stand_in_is_reproducible_and_long_tailed(file, tmp_path):
-    with h5py.File(file) as one, h5py.File(write_stand_in(tmp_path, rows=ROWS)) as other:
+def test_synthetic_data_are_reproducible_and_long_tailed(file, tmp_path):
+    with h5py.File(file) as one, h5py.File(write_synthetic_data(tmp_path, rows=ROWS)) as other:
         for key in ('features', 'vgg_features', 'genres'):
             np.testing.assert_array_equal(one[key][:], other[key][:])
         shares = one['genres'][:].mean(0)

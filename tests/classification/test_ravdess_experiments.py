@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from ciba_bev.classification.ravdess.stand_in import write_prepared_stand_in
+from ciba_bev.classification.ravdess.synthetic_data import write_prepared_synthetic_data
 from ciba_bev.engine.config_checks import check_earlier_runs
 from ciba_bev.errors import CibaError
 
@@ -117,8 +117,8 @@ def test_bottlenecks(name):
 
 @pytest.mark.slow
 def test_from_the_teacher_to_the_student(tmp_path, monkeypatch):
-    """Teacher, student, bottleneck and CIBA on a stand-in, each from the checkpoints before it."""
-    write_prepared_stand_in(
+    """Teacher, student, bottleneck, CIBA on synthetic data, each from the checkpoints before it."""
+    write_prepared_synthetic_data(
         tmp_path / 'data' / 'ravdess', dict(train=16, val=8, test=8), seconds=0.5
     )
     (tmp_path / 'configs').mkdir()

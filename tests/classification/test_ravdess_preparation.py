@@ -1,4 +1,4 @@
-"""From clips to the prepared form, with clips of the stand-in."""
+"""From clips to the prepared form, with synthetic clips."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ciba_bev.classification.ravdess.preparation import (
     read_middle_frame,
     read_sound,
 )
-from ciba_bev.classification.ravdess.stand_in import (
+from ciba_bev.classification.ravdess.synthetic_data import (
     LATENTS,
     ExpressionModel,
     IndependentExpressionModel,
     draw_face,
     play_chord,
-    write_prepared_stand_in,
-    write_stand_in,
+    write_prepared_synthetic_data,
+    write_synthetic_data,
 )
 from ciba_bev.errors import CibaError
 
@@ -46,7 +46,7 @@ SETTINGS = dict(image_size=(24, 48), frames=44, log=lambda text: None)
 @pytest.fixture(scope='module')
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp('clips')
-    write_stand_in(folder, seed=1, actors=3, frame_size=(32, 64), seconds=0.5)
+    write_synthetic_data(folder, seed=1, actors=3, frame_size=(32, 64), seconds=0.5)
     return folder
 
 
@@ -305,11 +305,13 @@ def test_images_are_cropped_before_they_are_resized():
     assert (found > 100).all()
 
 
-def test_the_stand_in_is_the_same_for_the_same_seed(tmp_path):
+def test_synthetic_data_are_the_same_for_the_same_seed(tmp_path):
     contents = []
     for run, seed in enumerate((3, 3, 4)):
         folder = tmp_path / str(run)
-        written = write_stand_in(folder, seed=seed, actors=1, frame_size=(16, 32), seconds=0.3)
+        written = write_synthetic_data(
+            folder, seed=seed, actors=1, frame_size=(16, 32), seconds=0.3
+        )
         assert len(written) == 8
         contents.append({name: content for name, (_, content) in files(folder).items()})
     assert contents[0] == contents[1]
@@ -353,8 +355,8 @@ def test_the_dial_has_ends():
         ExpressionModel(0, 1.5)
 
 
-def test_the_prepared_stand_in_is_read(tmp_path):
-    mean, deviation = write_prepared_stand_in(
+def test_prepared_synthetic_data_are_read(tmp_path):
+    mean, deviation = write_prepared_synthetic_data(
         tmp_path, dict(train=10, val=4, test=4), image_size=(8, 16), seconds=0.2
     )
     dataset = RavdessDataset(
@@ -372,7 +374,7 @@ def test_the_tools_say_what_they_did(tmp_path):
         command = [sys.executable, str(PROJECT / 'tools' / tool), *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
-    made = run('make_stand_in.py', 'ravdess', '--out', 'clips')
+    made = run('make_synthetic_data.py', 'ravdess', '--out', 'clips')
     assert made.returncode == 0, made.stderr
     broken = sorted(Path(tmp_path, 'clips').rglob('*.mp4'))[0]
     broken.write_bytes(b'')
@@ -387,15 +389,12 @@ def test_the_tools_say_what_they_did(tmp_path):
     published = RavdessDataset(str(tmp_path / 'prepared'), CSV_FILES['train'])
     assert published.shapes == {'audio': (1, 40, 256), 'image': (3, 256, 512)}
     options = ('--prepared', '--samples', '8', '--independent')
-    alike = run('make_stand_in.py', 'ravdess', '--out', 'independent', *options)
+    alike = run('make_synthetic_data.py', 'ravdess', '--out', 'independent', *options)
     assert alike.returncode == 0, alike.stderr
-    stand_in = RavdessDataset(
+    synthetic_data = RavdessDataset(
         str(tmp_path / 'independent'), CSV_FILES['train'], image_size=(28, 56)
     )
-    assert len(stand_in) == 8
-    unfit = run('make_stand_in.py', 'mm_imdb', '--out', 'none', '--independent')
-    assert unfit.returncode == 2
-    assert '--independent goes with ravdess and --prepared' in unfit.stderr
+    assert len(synthetic_data) == 8
     again = run('prepare_ravdess.py', *words)
     assert '0 clips decoded, 47 done before, 1 broken' in again.stdout
     refused = run('prepare_ravdess.py', *words[:-4], '--split', 'nowhere')

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 
 from ciba_bev.analysis import welch_p_value
-from ciba_bev.classification.vgg_sound.stand_in import write_prepared_stand_in
+from ciba_bev.classification.vgg_sound.synthetic_data import write_prepared_synthetic_data
 from ciba_bev.engine.config_checks import check_earlier_runs
 from ciba_bev.errors import CibaError
 from ciba_bev.reproduction.classification_figures import draw_spectra_above_sweeps
@@ -185,7 +185,7 @@ def test_missing_data_are_explained(tmp_path):
 @pytest.mark.slow
 def test_from_the_teacher_to_the_student(tmp_path, monkeypatch):
     """Teacher, student, bottleneck, CIBA and MSE, each from the checkpoints before it."""
-    write_prepared_stand_in(
+    write_prepared_synthetic_data(
         tmp_path / 'data' / 'vgg_sound', dict(train=16, val=8, test=8), seconds=0.5
     )
     (tmp_path / 'configs').symlink_to(PROJECT / 'configs')

@@ -1,4 +1,4 @@
-"""From clips and split files to the prepared form, with clips of the stand-in."""
+"""From clips and split files to the prepared form, with synthetic clips."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from ciba_bev.classification.vgg_sound.preparation import (
 )
 from ciba_bev.classification.vgg_sound.spectrogram import magnitude_spectrogram
 from ciba_bev.classification.vgg_sound.splits import read_splits
-from ciba_bev.classification.vgg_sound.stand_in import (
+from ciba_bev.classification.vgg_sound.synthetic_data import (
     LATENTS,
     EventModel,
     draw_discs,
     play_tones,
-    write_prepared_stand_in,
-    write_stand_in,
+    write_prepared_synthetic_data,
+    write_synthetic_data,
 )
 from ciba_bev.errors import CibaError
 
@@ -41,16 +41,16 @@ SMALL = dict(classes=3, samples=dict(train=3, val=1, test=1), frame_size=(32, 64
 
 
 @pytest.fixture(scope='module')
-def stand_in(tmp_path_factory):
+def raw_data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('vgg_sound')
-    write_stand_in(folder, seed=1, **SMALL)
+    write_synthetic_data(folder, seed=1, **SMALL)
     return folder
 
 
 @pytest.fixture
-def some(stand_in, tmp_path):
+def some(raw_data, tmp_path):
     """A copy that may be damaged."""
-    return Path(shutil.copytree(stand_in, tmp_path / 'stand_in'))
+    return Path(shutil.copytree(raw_data, tmp_path / 'raw_data'))
 
 
 def prepare(folder, out, **settings):
@@ -73,17 +73,17 @@ def prepared_files(folder):
     }
 
 
-def test_clips_become_what_the_reader_reads(stand_in, tmp_path):
-    result = prepare(stand_in, tmp_path, workers=2)
+def test_clips_become_what_the_reader_reads(raw_data, tmp_path):
+    result = prepare(raw_data, tmp_path, workers=2)
     assert (result.prepared, result.resumed, result.missing, result.broken) == (15, 0, 0, {})
     assert result.samples == {'train': 9, 'val': 3, 'test': 3}
-    splits = read_splits(stand_in / 'splits')
+    splits = read_splits(raw_data / 'splits')
     for part, csv_file in CSV_FILES.items():
         dataset = VGGSoundDataset(str(tmp_path), csv_file, classes=3, **SIZES)
         found = [(sample['names'], sample['labels']) for sample in dataset]
         assert found == splits.clips[part]
     sample = dataset[0]
-    clip = stand_in / 'clips' / f'{sample["names"]}.mp4'
+    clip = raw_data / 'clips' / f'{sample["names"]}.mp4'
     spectrogram = magnitude_spectrogram(read_sound(clip, 16000), size=(33, 20))
     # Half precision.
     np.testing.assert_allclose(sample['inputs']['audio'][0], spectrogram, rtol=1e-3, atol=1e-6)
@@ -91,8 +91,8 @@ def test_clips_become_what_the_reader_reads(stand_in, tmp_path):
     assert not list(tmp_path.rglob('*.partial'))
 
 
-def test_a_stopped_preparation_goes_on(stand_in, tmp_path):
-    prepare(stand_in, tmp_path)
+def test_a_stopped_preparation_goes_on(raw_data, tmp_path):
+    prepare(raw_data, tmp_path)
     before = prepared_files(tmp_path)
     # As after a kill: one clip without its frame, one half written, no lists.
     first, second, *_ = sorted((tmp_path / 'frames').iterdir())
@@ -100,7 +100,7 @@ def test_a_stopped_preparation_goes_on(stand_in, tmp_path):
     second.rename(second.with_name(f'.{second.name}.partial'))
     for csv_file in CSV_FILES.values():
         (tmp_path / csv_file).unlink()
-    result = prepare(stand_in, tmp_path)
+    result = prepare(raw_data, tmp_path)
     assert (result.prepared, result.resumed) == (2, 13)
     after = prepared_files(tmp_path)
     assert after.keys() == before.keys()
@@ -145,12 +145,12 @@ def no_sound(path):
         container.mux(video.encode(None))
 
 
-def test_a_clip_that_comes_later_is_taken_up(some, stand_in, tmp_path):
+def test_a_clip_that_comes_later_is_taken_up(some, raw_data, tmp_path):
     path = sorted((some / 'clips').iterdir())[0]
     path.unlink()
     out = tmp_path / 'out'
     assert prepare(some, out).missing == 1
-    shutil.copy(stand_in / 'clips' / path.name, path)
+    shutil.copy(raw_data / 'clips' / path.name, path)
     result = prepare(some, out)
     assert (result.prepared, result.resumed, result.broken) == (1, 14, {})
     assert (out / 'broken_clips.txt').read_text() == ''
@@ -161,9 +161,9 @@ def test_a_clip_that_comes_later_is_taken_up(some, stand_in, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_kill_leaves_nothing_half_written(stand_in, tmp_path):
+def test_a_kill_leaves_nothing_half_written(raw_data, tmp_path):
     command = [sys.executable, str(PROJECT / 'tools' / 'prepare_vgg_sound.py')]
-    command += [str(stand_in / 'clips'), '--splits', str(stand_in / 'splits')]
+    command += [str(raw_data / 'clips'), '--splits', str(raw_data / 'splits')]
     command += ['--out', 'out', '--workers', '1']
     out = tmp_path / 'out'
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
@@ -183,10 +183,10 @@ def test_a_kill_leaves_nothing_half_written(stand_in, tmp_path):
     assert 'train: 9, val: 3, test: 3 samples of 3 classes.' in done.stdout
 
 
-def test_other_settings_are_not_mixed(stand_in, tmp_path):
-    prepare(stand_in, tmp_path)
+def test_other_settings_are_not_mixed(raw_data, tmp_path):
+    prepare(raw_data, tmp_path)
     with pytest.raises(CibaError, match=r'other settings: frame_size \[16, 24\] there, \[8, 8\]'):
-        prepare(stand_in, tmp_path, frame_size=(8, 8))
+        prepare(raw_data, tmp_path, frame_size=(8, 8))
 
 
 def test_a_part_without_clips_is_refused(some, tmp_path):
@@ -237,11 +237,13 @@ def test_decoded_clips_are_what_was_encoded(tmp_path):
     assert np.corrcoef(*middle)[0, 1] > 0.9
 
 
-def test_the_stand_in_is_the_same_for_the_same_seed(tmp_path):
+def test_synthetic_data_are_the_same_for_the_same_seed(tmp_path):
     contents = []
     for run, seed in enumerate((3, 3, 4)):
         folder = tmp_path / str(run)
-        written = write_stand_in(folder, seed=seed, **{**SMALL, 'classes': 1, 'seconds': 0.25})
+        written = write_synthetic_data(
+            folder, seed=seed, **{**SMALL, 'classes': 1, 'seconds': 0.25}
+        )
         assert len(written) == 5
         contents.append(
             {path.name: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
@@ -290,8 +292,8 @@ def test_latents_are_seen_and_heard():
     assert columns.max() < 40
 
 
-def test_the_prepared_stand_in_is_read(tmp_path):
-    write_prepared_stand_in(tmp_path, dict(train=10, val=4, test=4), classes=8, **SIZES)
+def test_prepared_synthetic_data_are_read(tmp_path):
+    write_prepared_synthetic_data(tmp_path, dict(train=10, val=4, test=4), classes=8, **SIZES)
     dataset = VGGSoundDataset(str(tmp_path), CSV_FILES['train'], **SIZES)
     assert [sample['labels'] for sample in dataset] == [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]
     assert np.load(next((tmp_path / 'spectrograms').iterdir())).shape == (33, 20)

@@ -34,7 +34,7 @@ class DataSet:
     @property
     def has_stand_in(self) -> bool:
         """Whether the project can make one."""
-        return bool(self.stand_in)
+        return bool(self.synthetic_data)
 
     def stand_in_step(self, root: Path) -> Step:
         """The step that makes the stand-in.
@@ -46,7 +46,7 @@ class DataSet:
             f'stand_in_{self.prefix}',
             f'Make a stand-in for {self.prefix}',
             list(self.stand_in_command),
-            [root / file for file in self.stand_in],
+            [root / file for file in self.synthetic_data],
         )
 
 
@@ -66,7 +66,7 @@ DATA_SETS = {
         'python tools/prepare_ravdess.py --clips CLIPS --out data/ravdess\n'
         'or put the prepared files there (aud_features, vid_features, data_file).',
         ('data/ravdess/data_file/spa_dl.csv',),
-        ('tools/make_stand_in.py', 'ravdess', '--prepared', '--out', 'data/ravdess'),
+        ('tools/make_synthetic_data.py', 'ravdess', '--prepared', '--out', 'data/ravdess'),
         (
             'train_cfg.max_epochs=40',
             'train_cfg.val_interval=1',
@@ -91,7 +91,7 @@ DATA_SETS = {
         'Download multimodal_imdb.hdf5 of MM-IMDB (about 10 GB, see '
         'https://github.com/johnarevalo/gmu-mmimdb) to data/mm_imdb/.',
         ('data/mm_imdb/multimodal_imdb.hdf5',),
-        ('tools/make_stand_in.py', 'mm_imdb', '--out', 'data/mm_imdb'),
+        ('tools/make_synthetic_data.py', 'mm_imdb', '--out', 'data/mm_imdb'),
         ('train_cfg.max_epochs=20', 'default_hooks.checkpoint.interval=20'),
     ),
     'vgg_sound': DataSet(
@@ -103,7 +103,7 @@ DATA_SETS = {
         'python tools/prepare_vgg_sound.py CLIPS --splits SPLITS --out data/vgg_sound\n'
         'See data/README.md.',
         ('data/vgg_sound/test.csv',),
-        ('tools/make_stand_in.py', 'vgg_sound', '--prepared', '--out', 'data/vgg_sound'),
+        ('tools/make_synthetic_data.py', 'vgg_sound', '--prepared', '--out', 'data/vgg_sound'),
         (
             'train_cfg.max_epochs=12',
             'train_cfg.val_interval=1',

@@ -42,7 +42,7 @@ class GapExperiment:
         size: Channels H of the code.
         score: Full name of the test score.
         score_title: What it is called.
-        stand_in: What tools/make_stand_in.py is given beside folder and share.
+        stand_in: What tools/make_synthetic_data.py is given beside folder and share.
         file: A file of the stand-in, in its folder.
         data_key: What a data set's config calls the place of the data, and what is there: the
             ``file`` or, if empty, the folder.
@@ -176,11 +176,19 @@ def plan_share(plan: Plan, experiment: GapExperiment, share: float) -> Plan:
     """
     name = f'{experiment.data_set}_shared{round(100 * share):03d}'
     folder = f'data/gap/{name}'
-    data_set, *arguments = experiment.stand_in
+    data_set, *arguments = experiment.synthetic_data
     stand_in = Step(
         f'stand_in_{name}',
         f'Make a stand-in for {data_set} that shares {share:.0%}',
-        ['tools/make_stand_in.py', data_set, '--out', folder, '--shared', str(share), *arguments],
+        [
+            'tools/make_synthetic_data.py',
+            data_set,
+            '--out',
+            folder,
+            '--shared',
+            str(share),
+            *arguments,
+        ],
         [plan.root / folder / experiment.file],
     )
     key, file = experiment.data_key

@@ -1,4 +1,4 @@
-"""A stand-in for VGG-Sound: eight discs that are seen and eight tones that are heard.
+"""Synthetic VGG-Sound: eight discs that are seen and eight tones that are heard.
 
 The size of each disc and the loudness of each tone is one latent number. Some latents are common to
 both, the others belong to one of them. All have a mean for each class of events and scatter around
@@ -37,7 +37,7 @@ _ID_LETTERS = string.ascii_letters + string.digits + '-_'
 
 
 class EventModel:
-    """What all clips of a stand-in have in common: the means of the classes.
+    """The properties that all clips have in common: the means of the classes.
 
     Args:
         seed: Of the means.
@@ -132,7 +132,7 @@ def play_tones(latents: np.ndarray, seconds: float, clip: np.random.Generator) -
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
-def write_stand_in(
+def write_synthetic_data(
     folder: str | Path,
     seed: int = 0,
     shared: float = 0.5,
@@ -191,7 +191,7 @@ def write_stand_in(
     return written
 
 
-def write_prepared_stand_in(
+def write_prepared_synthetic_data(
     folder: str | Path,
     samples: Mapping[str, int] | None = None,
     seed: int = 0,

@@ -1,4 +1,4 @@
-"""A small file in MM-IMDB's format, whose modalities share as much as is asked for."""
+"""Synthetic MM-IMDB: a small file in its format, whose modalities share a given part."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def count_rows(training: int) -> int:
     return round(training * SPLITS['test'][1] / SPLITS['train'][1])
 
 
-def write_stand_in(
+def write_synthetic_data(
     folder: str | Path, seed: int = 0, shared: float = 0.5, rows: int | None = 2400
 ) -> Path:
     """Write ``multimodal_imdb.hdf5``.

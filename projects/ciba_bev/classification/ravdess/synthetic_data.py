@@ -1,4 +1,4 @@
-"""A stand-in for RAVDESS: drawn faces and chords whose expression tells the emotion.
+"""Synthetic RAVDESS: drawn faces and chords whose expression tells the emotion.
 
 A face has eight movable parts and a chord eight tones; the position of each part and the loudness
 of each tone is one latent number. Some latents are common to face and chord, the others belong to
@@ -42,7 +42,7 @@ _NOISE = 1e-3
 
 
 class ExpressionModel:
-    """What all clips of a stand-in have in common: emotions' means, and how actors look and sound.
+    """The properties that all clips have in common: emotions' means, and how actors look and sound.
 
     Args:
         seed: Of the means.
@@ -202,7 +202,7 @@ def play_chord(
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
-def write_stand_in(
+def write_synthetic_data(
     folder: str | Path,
     seed: int = 0,
     shared: float = 0.5,
@@ -252,7 +252,7 @@ def write_stand_in(
     return written
 
 
-def write_prepared_stand_in(
+def write_prepared_synthetic_data(
     folder: str | Path,
     samples: Mapping[str, int] | None = None,
     seed: int = 0,
