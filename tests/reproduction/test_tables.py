@@ -72,7 +72,7 @@ def test_one_seed_has_neither_deviation_nor_p_value(plan):
 def test_all_three_files_have_the_cells(tmp_path):
     stem = tmp_path / 'out' / 'table'
     title = 'A table & its title; 3 seeds. ' + 'A note that is wider than the table. ' * 5
-    long = 'a_name_of_more_than_fifty_characters_which_pandas_would_shorten_by_default'
+    long = 'a_name_of_more_than_fifty_characters_which_no_file_shortens'
     body = [*BODY, [long, '[bold]', '<b>', '', '', '']]
     shown = write_cells(title, HEADER, body, stem)
     assert pd.read_csv(f'{stem}.csv', dtype=str, keep_default_na=False).values.tolist() == body

@@ -119,10 +119,8 @@ def write_cells(
     """
     frame = pd.DataFrame(body, columns=header)
     write_file(f'{stem}.csv', frame.to_csv(index=False))
-    # By default pandas shortens cells of more than 50 characters.
-    with pd.option_context('display.max_colwidth', None):
-        html = frame.to_html(index=False, border=0)
-    write_file(f'{stem}.html', _PAGE.format(title=escape(title), table=html))
+    page = _PAGE.format(title=escape(title), table=frame.to_html(index=False, border=0))
+    write_file(f'{stem}.html', page)
     table = Table(box=SIMPLE_HEAD)
     for index, name in enumerate(header):
         table.add_column(name, justify='left' if index < 2 else 'right', no_wrap=index < 2)
