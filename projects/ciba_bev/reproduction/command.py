@@ -453,8 +453,9 @@ def _list_steps(runner: StepRunner) -> Table:
         table.add_row(step.name, '?' if minutes is None else f'{minutes:.1f}')
         known += minutes or 0
         unknown += minutes is None
-    share = f' and {unknown} steps never run before' if unknown else ''
-    table.caption = f'{known / runner.workers:.0f} min at {runner.workers} steps at once{share}'
+    table.caption = f'about {known / runner.workers:.0f} min, {runner.workers} steps at a time'
+    if unknown:
+        table.caption += f', and {unknown} steps whose time is not known yet'
     return table
 
 
