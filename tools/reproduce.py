@@ -1,4 +1,4 @@
-"""Make the paper's tables and figures, on real data or on stand-ins."""
+"""Make the paper's tables and figures, on real data or on synthetic data."""
 
 from pathlib import Path
 

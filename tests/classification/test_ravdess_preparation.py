@@ -374,7 +374,7 @@ def test_the_tools_say_what_they_did(tmp_path):
         command = [sys.executable, str(PROJECT / 'tools' / tool), *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
-    made = run('make_stand_in.py', 'ravdess', '--out', 'clips')
+    made = run('make_synthetic_data.py', 'ravdess', '--out', 'clips')
     assert made.returncode == 0, made.stderr
     broken = sorted(Path(tmp_path, 'clips').rglob('*.mp4'))[0]
     broken.write_bytes(b'')
@@ -389,13 +389,13 @@ def test_the_tools_say_what_they_did(tmp_path):
     published = RavdessDataset(str(tmp_path / 'prepared'), CSV_FILES['train'])
     assert published.shapes == {'audio': (1, 40, 256), 'image': (3, 256, 512)}
     options = ('--prepared', '--samples', '8', '--independent')
-    alike = run('make_stand_in.py', 'ravdess', '--out', 'independent', *options)
+    alike = run('make_synthetic_data.py', 'ravdess', '--out', 'independent', *options)
     assert alike.returncode == 0, alike.stderr
     synthetic = RavdessDataset(
         str(tmp_path / 'independent'), CSV_FILES['train'], image_size=(28, 56)
     )
     assert len(synthetic) == 8
-    unfit = run('make_stand_in.py', 'mm_imdb', '--out', 'none', '--independent')
+    unfit = run('make_synthetic_data.py', 'mm_imdb', '--out', 'none', '--independent')
     assert unfit.returncode == 2
     assert '--independent goes with ravdess and --prepared' in unfit.stderr
     again = run('prepare_ravdess.py', *words)

@@ -24,7 +24,6 @@ from ciba_bev.reproduction.modality_gap import (
     measure_rank,
     plan_gap,
     plan_share,
-    read_score,
     tabulate_gap,
 )
 from ciba_bev.reproduction.plan import Plan, Run
@@ -84,7 +83,7 @@ def options_of(step):
 def test_every_share_has_its_own_data_and_runs(plan):
     plan_gap(plan, seeds=[0, 1])
     names = [step.name for step in plan.steps]
-    # A stand-in, and for each seed teacher, student, MSE, bottleneck and CIBA.
+    # The data, and for each seed teacher, student, MSE, bottleneck and CIBA.
     assert len(names) == len(set(names)) == len(EXPERIMENTS) * len(SHARES) * (1 + 2 * 5)
     for index, step in enumerate(plan.steps):
         assert set(step.after) <= set(names[:index])
@@ -93,19 +92,20 @@ def test_every_share_has_its_own_data_and_runs(plan):
 
 
 @pytest.mark.parametrize('experiment', EXPERIMENTS, ids=lambda e: e.data_set)
-def test_trainings_read_the_stand_in_of_their_share(plan, experiment):
+def test_trainings_read_the_data_of_their_share(plan, experiment):
     plan_gap(plan, [0], [experiment], [0.25])
     made, *trainings = plan.steps
     words = made.command
     assert words[words.index('--shared') + 1] == '0.25'
     folder = words[words.index('--out') + 1]
     assert made.outputs == [PROJECT / folder / experiment.file]
-    key, file = experiment.data_key
+    key, path = experiment.data_option.format(folder=folder).split('=')
+    assert path in (folder, f'{folder}/{experiment.file}')
     for step in trainings:
         assert made.name in step.after
         options = options_of(step)
         for stage in ('train', 'val', 'test'):
-            assert options[f'{stage}_dataloader.dataset.{key}'] == f'{folder}/{file}'
+            assert options[f'{stage}_dataloader.dataset.{key}'] == path
 
 
 def test_all_methods_are_trained_alike(plan):
@@ -180,7 +180,7 @@ def test_real_data_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_ranks_are_those_of_the_test_samples(tmp_path):
-    """Stand-in, teacher and MSE student as the command makes them, measured again by hand."""
+    """Data, teacher and MSE student as the command makes them, measured again by hand."""
     root = make_demo_root(PROJECT, tmp_path / 'root')
     options = {'mm_imdb': ['train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1']}
     plan = plan_share(Plan(root, tmp_path / 'runs', options), MM_IMDB, 0.25)
@@ -206,4 +206,4 @@ def test_ranks_are_those_of_the_test_samples(tmp_path):
     expected = np.exp(-(shares * np.log(shares)).sum())
     assert measure_rank(plan, MM_IMDB, run) == pytest.approx(expected, rel=1e-4)
     scores = json.loads((plan.folder(run) / 'metrics.json').read_text())
-    assert read_score(plan, MM_IMDB, run) == scores['test']['f1/micro']
+    assert plan.score(run, 'test', MM_IMDB.metric) == scores['test']['f1/micro']

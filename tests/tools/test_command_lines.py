@@ -15,12 +15,12 @@ MISTAKES = {
     'create_data': (['--root-path', 'missing', '--version', 'v1.0-mini'], 'missing'),
     'draw_sample': (['--dataroot', 'missing', '--out', 'new.png'], 'missing has no nuScenes'),
     'export_student': (['missing.pth', 'new.pth'], 'missing.pth'),
-    'make_stand_in': (['mm_imdb', '--out', 'new', '--shared', '2'], 'shared is 2'),
+    'make_synthetic_data': (['mm_imdb', '--out', 'new', '--shared', '2'], 'shared is 2'),
     'prepare_ravdess': (['--clips', 'missing', '--out', 'new'], 'missing: there is no such folder'),
     'prepare_vgg_sound': (['missing', '--splits', 'missing', '--out', 'new'], 'missing'),
     'simulate_nuscenes': (['--out', 'new', '--seed', '-1'], 'the seed is -1'),
 }
-NEEDED = {'make_stand_in': 'h5py', 'prepare_ravdess': 'av', 'prepare_vgg_sound': 'av'}
+NEEDED = {'make_synthetic_data': 'h5py', 'prepare_ravdess': 'av', 'prepare_vgg_sound': 'av'}
 
 
 @pytest.fixture
@@ -54,6 +54,23 @@ def test_arguments_may_be_given(tool):
     for function in (main, parse_args):
         assert list(inspect.signature(function).parameters) == ['arguments']
         assert inspect.signature(function).parameters['arguments'].default is None
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['mm_imdb', '--independent'], '--independent goes with ravdess and --prepared'),
+        (['mm_imdb', '--prepared'], 'mm_imdb needs no preparation'),
+        (['vgg_sound', '--samples', '8'], '--samples must be at least 4 and goes with --prepared'),
+        (['mm_imdb', '--samples', '3'], '--samples must be at least 4'),
+    ],
+)
+def test_options_that_do_not_fit_a_synthetic_data_set(words, message, capsys):
+    main = runpy.run_path(str(PROJECT / 'tools' / 'make_synthetic_data.py'))['main']
+    with pytest.raises(SystemExit) as leaving:
+        main([*words, '--out', 'new'])
+    assert leaving.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_no_sample_is_drawn_over_what_is_read(simulated_nuscenes, tmp_path, capsys):

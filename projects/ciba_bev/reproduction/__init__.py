@@ -1,1 +1,1 @@
-"""Tables and figures of the paper: what they take, and how they are written."""
+"""The tables and figures of the paper: their trainings, numbers and drawings."""

@@ -1,4 +1,4 @@
-"""Figures 1, 5, 6, 7, 11 and 12: what distillation does to classifiers, drawn as the paper does."""
+"""Figures 1, 5(c), 7, 11 and 12: features and scores of distilled classifiers."""
 
 from __future__ import annotations
 
@@ -14,27 +14,25 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from ..distillation.frozen_model import FrozenModel
-from ..errors import CibaError
-from .plan import Plan, Run
+from .panels import BLUE, GREEN, GREY, ORANGE, draw_means, new_panels
+from .plan import Plan, Run, existing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE, _ORANGE, _GREEN, _GREY = '#0072B2', '#D55E00', '#009E73', '#555555'
-
 
 def read_features(
     plan: Plan, run: Run, tap: dict, samples: int | None = None, part: str = 'train'
 ) -> np.ndarray:
-    """A trained classifier's features of the first samples, in the data set's order.
+    """Compute a trained classifier's features of the first samples, in the data set's order.
 
     Args:
-        plan: Where the runs are.
+        plan: The plan that has the run.
         run: A classifier or a distilled one.
-        tap: Where the feature is read; arguments of :class:`FeatureTap`.
-        samples: How many; None for all.
-        part: Whose samples: ``'train'``, ``'val'`` or ``'test'``.
+        tap: Arguments of :class:`FeatureTap`: where the feature is read.
+        samples: Number of samples; None for all.
+        part: The data set: ``'train'``, ``'val'`` or ``'test'``.
 
     Returns:
         (D, N) float32, N at most ``samples``.
@@ -42,9 +40,7 @@ def read_features(
     Raises:
         CibaError: The run is not complete.
     """
-    config = plan.trained_config(run)
-    if not config.is_file():
-        raise CibaError(f'there is no {config}; run it again.')
+    config = existing(plan.trained_config(run))
     cfg = Config.fromfile(str(config))
     model = cfg.model.get('student', cfg.model)
     frozen = FrozenModel(run.name, model, str(plan.checkpoint(run)), tap, precision='float32')
@@ -54,7 +50,7 @@ def read_features(
     rows, count = [], 0
     with _working_in(plan.root):
         for batch in Runner.build_dataloader(loader, seed=0):
-            # A distilled student's data have both modalities; it reads its own.
+            # Data of a distillation have both modalities; each model reads its own.
             rows.append(frozen.feature(batch))
             count += len(rows[-1])
             if samples is not None and count >= samples:
@@ -64,7 +60,7 @@ def read_features(
 
 @contextmanager
 def _working_in(folder: Path) -> Iterator[None]:
-    """For a while, what configs name without a leading slash is looked for in a folder."""
+    """Resolve the relative paths of configs against a folder while the context lasts."""
     before = os.getcwd()
     os.chdir(folder)
     try:
@@ -74,19 +70,18 @@ def _working_in(folder: Path) -> Iterator[None]:
 
 
 def draw_feature_map(features: Mapping[str, np.ndarray], seed: int = 0) -> Figure:
-    """Figure 1: the dimensions of four models' features in one plane (Appendix D.6).
+    """Draw Figure 1: the feature dimensions of several models in one plane (Appendix D.6).
 
-    Every point is a feature dimension, placed by t-SNE of its values over the samples. The teacher
-    is repeated in grey behind each student.
+    Every point is a feature dimension, at the position that t-SNE gives its values over the
+    samples. The teacher's are repeated in grey behind each student's.
 
     Args:
         features: By title, (D, N) over the same samples; the teacher first.
-        seed: Of t-SNE.
+        seed: Seed of t-SNE.
 
     Returns:
-        The figure, one panel a model.
+        The figure, one panel for each model.
     """
-    from matplotlib.figure import Figure
     from sklearn.manifold import TSNE
 
     stacked = np.concatenate(list(features.values()))
@@ -95,12 +90,11 @@ def draw_feature_map(features: Mapping[str, np.ndarray], seed: int = 0) -> Figur
     stacked = (stacked - stacked.mean(1, keepdims=True)) / np.where(deviation > 0, deviation, 1)
     perplexity = min(30.0, (len(stacked) - 1) / 3)
     plane = TSNE(2, perplexity=perplexity, init='pca', random_state=seed).fit_transform(stacked)
-    figure = Figure(figsize=(4 * len(features), 4.2), layout='constrained')
     ends = np.cumsum([len(values) for values in features.values()])
     parts = np.split(plane, ends[:-1])
-    colours = (_GREY, _BLUE, _ORANGE, _GREEN)
-    for index, (title, points) in enumerate(zip(features, parts)):
-        axes = figure.add_subplot(1, len(features), index + 1)
+    colours = (GREY, BLUE, ORANGE, GREEN)
+    figure, panels = new_panels(1, len(features), (4, 4.2))
+    for index, (axes, title, points) in enumerate(zip(panels, features, parts)):
         if index:
             axes.scatter(*parts[0].T, s=5, color='#BBBBBB', linewidths=0)
         axes.scatter(*points.T, s=6, color=colours[index % len(colours)], linewidths=0)
@@ -117,21 +111,18 @@ def draw_size_sweep(
     baselines: Mapping[str, Sequence[float]],
     y_label: str,
 ) -> Figure:
-    """Figures 5(c), 11 and 12: the score over the bottleneck size, beside MSE on all channels.
+    """Draw Figures 5(c) and 11: the score over the bottleneck size, beside MSE on all channels.
 
     Args:
         scores: By panel title, for each size H the scores over seeds.
         baselines: By panel title, the scores of MSE over seeds.
-        y_label: What the scores are.
+        y_label: Name and unit of the scores.
 
     Returns:
-        The figure, one panel a title.
+        The figure, one panel for each title.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2 * len(scores), 4), layout='constrained')
-    for index, (title, by_size) in enumerate(scores.items()):
-        axes = figure.add_subplot(1, len(scores), index + 1)
+    figure, panels = new_panels(1, len(scores), (5.2, 4))
+    for axes, (title, by_size) in zip(panels, scores.items()):
         _draw_sweep(axes, by_size, baselines[title], y_label)
         axes.set_title(title, loc='left')
     return figure
@@ -143,26 +134,23 @@ def draw_spectra_above_sweeps(
     baselines: Mapping[str, Sequence[float]],
     y_label: str,
 ) -> Figure:
-    """Figure 12: above, the spectra of the bottlenecks' outputs; below, the score over the size.
+    """Draw Figure 12: spectra of the bottlenecks' outputs, and below the score over the size.
 
     Args:
         decoded: By panel title, for each size H the singular values of the decoded features'
             covariance, largest first.
-        scores: By the same titles, see :func:`draw_size_sweep`.
-        baselines: Likewise.
-        y_label: What the scores are.
+        scores: By the same titles, for each size H the scores over seeds.
+        baselines: By the same titles, the scores of MSE over seeds.
+        y_label: Name and unit of the scores.
 
     Returns:
-        The figure, one column a title.
+        The figure, one column of panels for each title.
     """
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
 
-    columns = len(decoded)
-    figure = Figure(figsize=(4.4 * columns, 7.6), layout='constrained')
-    for index, (title, by_size) in enumerate(decoded.items()):
-        axes = figure.add_subplot(2, columns, index + 1)
-        # The lightest end of the map would vanish on white.
+    figure, panels = new_panels(2, len(decoded), (4.4, 3.8))
+    for axes, (title, by_size) in zip(panels, decoded.items()):
+        # The lightest colours would vanish on white.
         shades = colormaps['viridis_r'](np.linspace(0.18, 1.0, len(by_size)))
         for shade, size in zip(shades, sorted(by_size)):
             values = np.asarray(by_size[size], np.float64)
@@ -173,16 +161,14 @@ def draw_spectra_above_sweeps(
                 linewidth=1.4,
                 label=f'H = {size}',
             )
-        largest = max(max(values) for values in by_size.values())
         axes.set_yscale('log')
-        # What is further below is rounding.
-        axes.set_ylim(bottom=largest * 1e-8)
+        # Values further below the largest are rounding errors.
+        axes.set_ylim(bottom=1e-8 * max(max(values) for values in by_size.values()))
         axes.set_xlabel('Singular value rank index')
         axes.set_ylabel('Singular value')
         axes.set_title(title, loc='left')
-        clean_axes(axes)
         axes.legend(frameon=False, fontsize=8)
-        axes = figure.add_subplot(2, columns, columns + index + 1)
+    for axes, title in zip(panels[len(decoded) :], decoded):
         _draw_sweep(axes, scores[title], baselines[title], y_label)
     return figure
 
@@ -194,63 +180,35 @@ def _draw_sweep(
     y_label: str,
 ) -> None:
     sizes = sorted(by_size)
-    means = [np.mean(by_size[size]) for size in sizes]
-    many = all(len(by_size[size]) > 1 for size in sizes)
-    deviations = [np.std(by_size[size], ddof=1) for size in sizes] if many else None
-    axes.errorbar(
-        range(len(sizes)), means, deviations, color=_BLUE, marker='o', capsize=3, label='CIBA'
-    )
+    scores = [by_size[size] for size in sizes]
+    draw_means(axes, range(len(sizes)), scores, color=BLUE, marker='o', label='CIBA')
     axes.axhline(np.mean(baseline), color='black', linewidth=1.2, label='MSE')
     axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
     axes.set_xlabel('Bottleneck size H')
     axes.set_ylabel(y_label)
-    clean_axes(axes)
     axes.legend(frameon=False)
 
 
 def draw_boxes(groups: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Figure 7: box plots of scores over seeds.
+    """Draw Figure 7: box plots of scores over seeds.
 
     Args:
-        groups: By panel title, for each row of the table its scores.
+        groups: By panel title, the scores of each row of the table, in percent.
 
     Returns:
-        The figure, one panel a title.
+        The figure, one panel for each title.
     """
-    from matplotlib.figure import Figure
-
-    columns = 2
-    rows = -(-len(groups) // columns)
-    figure = Figure(figsize=(6.2 * columns, 4.2 * rows), layout='constrained')
-    for index, (title, boxes) in enumerate(groups.items()):
-        axes = figure.add_subplot(rows, columns, index + 1)
+    figure, panels = new_panels(-(-len(groups) // 2), 2, (6.2, 4.2))
+    for axes in panels[len(groups) :]:
+        axes.set_visible(False)
+    for axes, (title, boxes) in zip(panels, groups.items()):
         drawn = axes.boxplot(list(boxes.values()), patch_artist=True, widths=0.6)
         for name, patch in zip(boxes, drawn['boxes']):
-            with_ciba = 'CIBA' in name
-            patch.set_facecolor(_BLUE if with_ciba else '#BFD9EA')
-            patch.set_edgecolor(_GREY)
+            patch.set_facecolor(BLUE if 'CIBA' in name else '#BFD9EA')
+            patch.set_edgecolor(GREY)
         for line in drawn['medians']:
             line.set_color('black')
         axes.set_xticks(range(1, len(boxes) + 1), list(boxes), rotation=30, ha='right', fontsize=9)
         axes.set_title(title, loc='left')
         axes.set_ylabel('%')
-        clean_axes(axes)
     return figure
-
-
-def clean_axes(axes: Axes) -> None:
-    """Take away what carries no data, and put a faint grid behind the rest."""
-    axes.spines[['top', 'right']].set_visible(False)
-    axes.grid(color='#DDDDDD', linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def existing(path: Path) -> Path:
-    """The path, if there is such a file.
-
-    Raises:
-        CibaError: There is none.
-    """
-    if not path.is_file():
-        raise CibaError(f'there is no {path}; run it again.')
-    return path

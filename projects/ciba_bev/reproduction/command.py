@@ -1,14 +1,14 @@
-"""The body of tools/reproduce.py: the paper's tables and figures, from whatever is missing on."""
+"""The body of tools/reproduce.py: make the paper's tables and figures."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, List, Sequence, Tuple
 
 import torch
 from rich.console import Console
@@ -18,23 +18,16 @@ from ..analysis import draw_decoded_spectra, draw_spectra, save_figure
 from ..checkpoints.files import read_checkpoints_safely
 from ..engine.step_runner import Step, StepRunner, format_minutes
 from ..errors import CibaError, exit_with_message
-from ..quickstart.steps import reproducible_environment, summarise_progress
+from ..quickstart.steps import find_metric, reproducible_environment, summarise_progress
 from .classification_figures import (
     draw_boxes,
     draw_feature_map,
     draw_size_sweep,
     draw_spectra_above_sweeps,
-    existing,
     read_features,
 )
 from .complexity import measure_complexity
-from .data_sets import (
-    DATA_SETS,
-    demo_options,
-    find_missing_data,
-    make_demo_root,
-    require_data,
-)
+from .data_sets import demo_options, demo_steps, find_missing_data, make_demo_root
 from .detection_gap import (
     draw_detection_gap,
     measure_detection_gap,
@@ -43,32 +36,33 @@ from .detection_gap import (
     tabulate_predictors,
 )
 from .modality_gap import draw_gap, measure_gap, plan_gap, tabulate_gap
-from .paper_tables import TABLE_2, TABLES
-from .plan import SCORES, Plan, Run
+from .paper_tables import TABLES
+from .plan import Plan, Run, read_json
 from .synthetic_figures import (
-    describe_synthetic_results,
     draw_figure_3,
     draw_six_panels,
     read_synthetic_results,
+    tabulate_synthetic_results,
 )
-from .tables import count_seeds, read_table, write_cells, write_table
+from .tables import TEXT_WIDTH, count_seeds, read_scores, tabulate_scores, write_cells
 
-STAND_IN_NOTE = 'Stand-in data made by the project, short trainings: not comparable to the paper.'
-# A file has room for the widest table.
-_COLUMNS = 240
-# Features of so many training samples place the points of Fig. 1.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DEMO_NOTE = 'Synthetic data and short trainings: not comparable to the paper.'
+# Training samples whose features Fig. 1 shows.
 FEATURE_MAP_SAMPLES = 1000
 
 
 @dataclass
 class Reproduction:
-    """What is to be made, and where.
+    """The settings of one command, which all targets share.
 
     Attributes:
-        plan: The runs.
+        plan: Gets the trainings that the targets need.
         out: Folder for tables and figures.
-        seeds: Of every row.
-        demo: Whether the data are stand-ins.
+        seeds: Seeds of every row.
+        demo: Whether the data are synthetic and the trainings short.
         console: Where results are shown.
     """
 
@@ -78,14 +72,27 @@ class Reproduction:
     demo: bool
     console: Console
 
-    @property
-    def note(self) -> str:
-        """What every result has to say about its data."""
-        return STAND_IN_NOTE if self.demo else ''
+    def show_table(
+        self, title: str, header: Sequence[str], body: Sequence[Sequence[str]], name: str
+    ) -> None:
+        """Write a table to the folder, and print it."""
+        self.console.print(write_cells(title, header, body, self.out / name))
+
+    def save_figure(self, name: str, figure: Figure) -> None:
+        """Write a figure to the folder, and print its files."""
+        png, svg = save_figure(figure, self.out / name)
+        self.console.print(f'{png} and {svg.name}', markup=False, soft_wrap=True)
+
+    def title(self, text: str) -> str:
+        """Return a title with the number of seeds and, for a demo, a note on the data."""
+        note = f' {DEMO_NOTE}' if self.demo else ''
+        return f'{text}; {count_seeds(self.seeds)}.{note}'
 
 
-# Plans what a target takes and returns how it is written once that is done.
+# A target plans its trainings, and returns the function that writes its files after them.
 Writer = Callable[[], None]
+# Scores over seeds: of CIBA by bottleneck size, and of MSE.
+Sweep = Tuple[Dict[int, List[float]], List[float]]
 
 
 def _table(job: Reproduction, name: str) -> Writer:
@@ -95,36 +102,43 @@ def _table(job: Reproduction, name: str) -> Writer:
             job.plan.add(Run(row.config, seed, row.size))
 
     def write() -> None:
-        rows = read_table(table, job.plan, job.seeds)
-        shown = write_table(table, rows, job.out / name, job.note)
-        job.console.print(shown, soft_wrap=not job.console.is_terminal)
+        scores = read_scores(table, job.plan, job.seeds)
+        job.show_table(job.title(table.title), *tabulate_scores(table, scores), name)
 
     return write
 
 
 def _table_2(job: Reproduction) -> Writer:
+    if job.demo:
+        raise CibaError('table2 is measured on nuScenes only: leave out --demo.')
+    table = TABLES['table2']
     files = {}
-    for _, config, plain, _ in TABLE_2:
-        files[config] = job.plan.add_score(Run(config, 0), plain)
+    for row in table.rows:
+        # A distilled student is scored as the plain student that it is.
+        plain = 'bevformer_r50' if '->' in row.modality else row.config
+        files[row] = job.plan.add_score(Run(row.config, 0), plain)
 
     def write() -> None:
-        body = []
-        for title, config, _, paper in TABLE_2:
-            metrics = json.loads(existing(files[config]).read_text(encoding='utf-8'))
-            (score,) = (value for key, value in metrics.items() if key.endswith('/NDS'))
-            body.append([title, f'{100 * score:.1f}', f'{paper:.1f}'])
-        header = ['Method', 'NDS (%)', 'NDS (%, paper)']
-        title = 'Table 2: nuScenes, validation'
-        job.console.print(write_cells(title, header, body, job.out / 'table2'))
+        body = [
+            [
+                row.method,
+                row.modality,
+                f'{100 * find_metric(read_json(file), "NDS"):.1f}',
+                f'{row.paper[0].mean:.1f}',
+            ]
+            for row, file in files.items()
+        ]
+        header = ['Method', 'Modality', 'NDS (%)', 'NDS (%, paper)']
+        job.show_table(table.title, header, body, 'table2')
 
     return write
 
 
 _SYNTHETIC = {
     'fig3': ('synthetic_mse', draw_figure_3),
-    'fig8': ('synthetic_mse', lambda results: draw_six_panels(results, with_limit=True)),
-    'fig9': ('synthetic_cross_entropy', lambda results: draw_six_panels(results, False)),
-    'fig10': ('synthetic_not_orthogonal_mse', lambda results: draw_six_panels(results, False)),
+    'fig8': ('synthetic_mse', partial(draw_six_panels, with_limit=True)),
+    'fig9': ('synthetic_cross_entropy', draw_six_panels),
+    'fig10': ('synthetic_not_orthogonal_mse', draw_six_panels),
 }
 
 
@@ -134,41 +148,35 @@ def _synthetic_figure(job: Reproduction, name: str) -> Writer:
 
     def write() -> None:
         results = read_synthetic_results(folder)
-        _save(job, name, draw(results))
-        rows = describe_synthetic_results(results)
-        header = [key.replace('_', ' ') for key in rows[0]]
-        body = [
-            [f'{value:g}' if value == int(value) else f'{value:.3f}' for value in row.values()]
-            for row in rows
-        ]
+        job.save_figure(name, draw(results))
         title = f'{name}: {config}, means over {results.accuracy.shape[-1]} repeats'
-        job.console.print(write_cells(title, header, body, job.out / name))
+        job.show_table(title, *tabulate_synthetic_results(results), name)
 
     return write
 
 
 def _add_synthetic(plan: Plan, config: str) -> Path:
-    """Plan a synthetic experiment and its teachers; the folder it writes to."""
+    """Plan a synthetic experiment and its teachers; return the folder it writes to."""
     cfg = plan.read(config)
-    after, options = [], []
     folder = plan.work_dir / config
+    outputs = [folder / f'iter_{cfg.train_cfg.max_iters}.pth']
+    command = ['tools/train.py', f'configs/{config}.py', '--work-dir', str(folder)]
+    after = []
     if 'teacher_config' in cfg.model:
         teachers = Path(cfg.model.teacher_config).stem
         checkpoint = _add_synthetic(plan, teachers) / f'iter_{cfg.train_cfg.max_iters}.pth'
-        after.append(teachers)
-        options = [
-            f'model.teacher_checkpoint={checkpoint}',
-            f'val_evaluator.out_file={folder / "synthetic.json"}',
-        ]
-    outputs = [folder / f'iter_{cfg.train_cfg.max_iters}.pth']
-    if options:
         outputs.append(folder / 'synthetic.json')
-    command = ['tools/train.py', f'configs/{config}.py', '--work-dir', str(folder)]
+        after.append(teachers)
+        command += [
+            '--cfg-options',
+            f'model.teacher_checkpoint={checkpoint}',
+            f'val_evaluator.out_file={outputs[-1]}',
+        ]
     plan.add_step(
         Step(
             config,
             f'Train {config}',
-            [*command, *(['--cfg-options', *options] if options else [])],
+            command,
             outputs,
             after=after,
             config=f'configs/{config}.py',
@@ -200,13 +208,13 @@ def _figure_1(job: Reproduction) -> Writer:
             )
             for index, (title, run) in enumerate(runs.items())
         }
-        _save(job, 'fig1', draw_feature_map(features))
+        job.save_figure('fig1', draw_feature_map(features))
 
     return write
 
 
 def _spectra(job: Reproduction, name: str, baseline: str, mse: str, ciba: Run) -> Path:
-    """Plan the spectra of a student without distillation, with MSE and with CIBA; the JSON file."""
+    """Plan the spectra of students without distillation, with MSE and CIBA; return their file."""
     seed = ciba.seed
     folder = job.out / f'{name}_spectra'
     command, after = ['tools/analyze_collapse.py', '--out', str(folder)], []
@@ -224,51 +232,32 @@ def _spectra(job: Reproduction, name: str, baseline: str, mse: str, ciba: Run) -
     return output
 
 
-def _draw_collapse(file: Path) -> object:
-    content = json.loads(existing(file).read_text(encoding='utf-8'))
-    return draw_spectra({m['label']: m['singular_values'] for m in content['models']})
+def _draw_collapse(file: Path) -> Figure:
+    models = read_json(file)['models']
+    return draw_spectra({model['label']: model['singular_values'] for model in models})
 
 
-def _sweep(job: Reproduction, mse: str, ciba: str) -> Callable[[str], tuple[dict, list[float]]]:
-    """Plan CIBA at every size the bottlenecks were trained for, and MSE; reads a metric of both."""
+def _sweep(job: Reproduction, mse: str, ciba: str) -> Callable[[str], Sweep]:
+    """Plan CIBA at all trained bottleneck sizes, and MSE; return a reader of a test metric."""
     bottleneck = Path(job.plan.read(ciba).model.bottleneck.config).stem
-    sizes = _sizes(job.plan, bottleneck)
+    sizes = job.plan.setting(bottleneck, 'model.bottleneck_sizes')
     for seed in job.seeds:
         job.plan.add(Run(mse, seed))
         for size in sizes:
             job.plan.add(Run(ciba, seed, size))
 
-    def read(metric: str) -> tuple[dict, list[float]]:
-        def score(run: Run) -> float:
-            file = existing(job.plan.folder(run) / SCORES)
-            return json.loads(file.read_text(encoding='utf-8'))['test'][metric]
+    def read(metric: str) -> Sweep:
+        def scores(config: str, size: int | None = None) -> list[float]:
+            return [job.plan.score(Run(config, seed, size), 'test', metric) for seed in job.seeds]
 
-        by_size = {size: [score(Run(ciba, seed, size)) for seed in job.seeds] for size in sizes}
-        return by_size, [score(Run(mse, seed)) for seed in job.seeds]
+        return {size: scores(ciba, size) for size in sizes}, scores(mse)
 
     return read
 
 
-def _sizes(plan: Plan, bottleneck: str) -> list[int]:
-    for option in plan.options_of(bottleneck):
-        if option.startswith('model.bottleneck_sizes='):
-            return json.loads(option.split('=', 1)[1])
-    return list(plan.read(bottleneck).model.bottleneck_sizes)
-
-
-def _decoded(job: Reproduction, name: str, bottleneck: str) -> Writer:
-    run = job.plan.add(Run(bottleneck, job.seeds[0]))
-
-    def write() -> None:
-        _save(job, name, draw_decoded_spectra(*_read_decoded(job.plan, run)))
-
-    return write
-
-
 def _read_decoded(plan: Plan, run: Run) -> tuple[dict[int, list[float]], int | None]:
-    """The spectra of what bottlenecks decode, by size, and the size that they propose."""
-    file = existing(plan.folder(run) / 'bottlenecks.json')
-    content = json.loads(file.read_text(encoding='utf-8'))
+    """Return the spectra of the decoded features, by size, and the size that they suggest."""
+    content = read_json(plan.folder(run) / 'bottlenecks.json')
     spectra = {int(key[1:]): value for key, value in content['decoded_spectra'].items()}
     proposed = content['metrics'].get('suggested_size')
     return spectra, None if proposed is None else int(proposed)
@@ -277,15 +266,16 @@ def _read_decoded(plan: Plan, run: Run) -> tuple[dict[int, list[float]], int | N
 def _figure_5(job: Reproduction) -> Writer:
     mse, ciba = 'ravdess_mse_audio_to_image', 'ravdess_ciba_mse_audio_to_image'
     spectra = _spectra(job, 'fig5', 'ravdess_image', mse, Run(ciba, job.seeds[0], 8))
-    decoded = _decoded(job, 'fig5b', 'ravdess_bottleneck_audio_to_image')
+    bottlenecks = job.plan.add(Run('ravdess_bottleneck_audio_to_image', job.seeds[0]))
     sweep = _sweep(job, mse, ciba)
 
     def write() -> None:
-        _save(job, 'fig5a', _draw_collapse(spectra))
-        decoded()
+        job.save_figure('fig5a', _draw_collapse(spectra))
+        job.save_figure('fig5b', draw_decoded_spectra(*_read_decoded(job.plan, bottlenecks)))
         scores, baseline = sweep('accuracy/top1')
         title = 'RAVDESS, audio to image'
-        _save(job, 'fig5c', draw_size_sweep({title: scores}, {title: baseline}, 'Accuracy (%)'))
+        figure = draw_size_sweep({title: scores}, {title: baseline}, 'Accuracy (%)')
+        job.save_figure('fig5c', figure)
 
     return write
 
@@ -304,7 +294,7 @@ def _figure_6(job: Reproduction) -> Writer:
 
     def write() -> None:
         for part, file in files.items():
-            _save(job, f'fig6{part}', _draw_collapse(file))
+            job.save_figure(f'fig6{part}', _draw_collapse(file))
 
     return write
 
@@ -317,12 +307,12 @@ def _figure_7(job: Reproduction) -> Writer:
         groups: dict[str, dict[str, Sequence[float]]] = {}
         for name in ('table1a', 'table1b'):
             table = TABLES[name]
-            for row, scores in read_table(table, job.plan, job.seeds):
-                for (column, _, _), score in zip(table.columns, scores):
-                    data = 'RAVDESS' if name == 'table1a' else f'MM-IMDB, {row.modality}'
+            for row, columns in read_scores(table, job.plan, job.seeds).items():
+                data = 'RAVDESS' if name == 'table1a' else f'MM-IMDB, {row.modality}'
+                for column, scores in zip(table.columns, columns):
                     if '->' in row.modality:
-                        groups.setdefault(f'{data}, {column}', {})[row.method] = score.values
-        _save(job, 'fig7', draw_boxes(groups))
+                        groups.setdefault(f'{data}, {column}', {})[row.method] = scores
+        job.save_figure('fig7', draw_boxes(groups))
 
     return write
 
@@ -339,7 +329,7 @@ def _figure_11(job: Reproduction) -> Writer:
             for metric in ('micro', 'macro'):
                 panel = f'{title}, F1-{metric}'
                 scores[panel], baselines[panel] = sweep(f'f1/{metric}')
-        _save(job, 'fig11', draw_size_sweep(scores, baselines, 'F1 (%)'))
+        job.save_figure('fig11', draw_size_sweep(scores, baselines, 'F1 (%)'))
 
     return write
 
@@ -362,7 +352,8 @@ def _figure_12(job: Reproduction) -> Writer:
             run = Run(f'vgg_sound_bottleneck_{pair}', job.seeds[0])
             decoded[title] = _read_decoded(job.plan, run)[0]
             scores[title], baselines[title] = sweeps[title]('accuracy/top1')
-        _save(job, 'fig12', draw_spectra_above_sweeps(decoded, scores, baselines, 'Accuracy (%)'))
+        figure = draw_spectra_above_sweeps(decoded, scores, baselines, 'Accuracy (%)')
+        job.save_figure('fig12', figure)
 
     return write
 
@@ -370,16 +361,15 @@ def _figure_12(job: Reproduction) -> Writer:
 def _gap(job: Reproduction) -> Writer:
     if not job.demo:
         raise CibaError(
-            'gap needs stand-in data, which share as much as they are told to: add --demo.'
+            'gap needs synthetic data, whose shared information can be set: add --demo.'
         )
     plans = plan_gap(job.plan, job.seeds)
 
     def write() -> None:
         measured = measure_gap(plans, job.seeds)
-        title = f'Modality gap on stand-ins, test data; {count_seeds(job.seeds)}. {job.note}'
-        shown = write_cells(title, *tabulate_gap(measured), job.out / 'gap')
-        job.console.print(shown, soft_wrap=not job.console.is_terminal)
-        _save(job, 'gap', draw_gap(measured))
+        title = job.title('Modality gap on synthetic data sets, test data')
+        job.show_table(title, *tabulate_gap(measured), 'gap')
+        job.save_figure('gap', draw_gap(measured))
 
     return write
 
@@ -396,31 +386,24 @@ def _detection_gap(job: Reproduction) -> Writer:
             ('detection_gap', tabulate_detection_gap(measured)),
             ('detection_gap_predictors', tabulate_predictors(plans, measured)),
         ):
-            shown = write_cells(title, header, body, job.out / name)
-            job.console.print(shown, soft_wrap=not job.console.is_terminal)
-        _save(job, 'detection_gap', draw_detection_gap(measured))
+            job.show_table(title, header, body, name)
+        job.save_figure('detection_gap', draw_detection_gap(measured))
 
     return write
 
 
 def _complexity(job: Reproduction) -> Writer:
     def write() -> None:
-        header, body = measure_complexity(job.plan)
         title = 'Complexity (Appendix E.4): one sample, one CPU thread'
-        job.console.print(write_cells(title, header, body, job.out / 'complexity'))
+        job.show_table(title, *measure_complexity(job.plan), 'complexity')
 
     return write
 
 
-def _save(job: Reproduction, name: str, figure: object) -> None:
-    png, svg = save_figure(figure, job.out / name)
-    job.console.print(f'{png} and {svg.name}', markup=False, soft_wrap=True)
-
-
 TARGETS: dict[str, Callable[[Reproduction], Writer]] = {
-    **{name: (lambda job, name=name: _table(job, name)) for name in TABLES},
+    **{name: partial(_table, name=name) for name in TABLES},
     'table2': _table_2,
-    **{name: (lambda job, name=name: _synthetic_figure(job, name)) for name in _SYNTHETIC},
+    **{name: partial(_synthetic_figure, name=name) for name in _SYNTHETIC},
     'fig1': _figure_1,
     'fig5': _figure_5,
     'fig6': _figure_6,
@@ -440,31 +423,28 @@ def reproduce(
     demo: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Make tables and figures, with all the trainings that they take and that are missing.
+    """Make tables and figures, after the trainings that they need and that are missing.
 
     Args:
         root: The project's folder.
         targets: Names of :data:`TARGETS`.
-        seeds: Of every row.
-        demo: Take stand-in data and short trainings.
-        dry_run: Only list what would be run, and which data are missing for it.
+        seeds: Seeds of every row.
+        demo: Use synthetic data and short trainings.
+        dry_run: Only list the missing steps and data.
 
     Raises:
         CibaError: Data are missing, or a step failed.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
-        # Into a file or a pipe: tables are not squeezed.
-        console.width = _COLUMNS
+        # A file or a pipe has no width that tables must fit.
+        console.width = TEXT_WIDTH
     work_dir = root / 'work_dirs' / ('reproduce_demo' if demo else 'reproduce')
     processes = max(1, torch.cuda.device_count()) if 'table2' in targets else 1
     base = make_demo_root(root, work_dir) if demo else root
-    options = demo_options() if demo else {}
-    plan = Plan(base, work_dir, options, processes)
+    plan = Plan(base, work_dir, processes=processes)
     if demo:
-        plan.first_steps = {
-            name: data.stand_in_step(base) for name, data in DATA_SETS.items() if data.has_stand_in
-        }
+        plan.options, plan.first_steps = demo_options(), demo_steps(base)
     job = Reproduction(plan, work_dir / 'results', seeds, demo, console)
     writers = [TARGETS[target](job) for target in targets]
     workers = 1 if processes > 1 else torch.cuda.device_count() or len(os.sched_getaffinity(0))
@@ -473,20 +453,22 @@ def reproduce(
         plan.steps, base, work_dir, console, environment, summarise_progress, workers
     )
     waiting = [step.config for step in plan.steps if not runner.is_complete(step)]
+    # The demo makes its data itself.
+    missing = [] if demo else find_missing_data(base, waiting)
     if dry_run:
         console.print(_list_steps(runner))
-        for message in [] if demo else find_missing_data(base, waiting):
+        for message in missing:
             console.print(f'Missing data: {message}', markup=False, soft_wrap=True)
         return
-    if not demo:
-        require_data(base, waiting)
+    if missing:
+        raise CibaError('\n'.join(missing))
     runner.run()
     for write in writers:
         write()
 
 
 def _list_steps(runner: StepRunner) -> Table:
-    """What is missing, and how long it will take where something like it has been run before."""
+    """List the missing steps, with the time that they or similar ones took before."""
     table = Table(title='What would be run', title_justify='left')
     table.add_column('step')
     table.add_column('minutes', justify='right')
@@ -495,8 +477,9 @@ def _list_steps(runner: StepRunner) -> Table:
         minutes = runner.expected_minutes(step)
         table.add_row(step.name, '?' if minutes is None else f'{minutes:.1f}')
     minutes, unknown = runner.estimate_minutes_left(waiting)
-    share = f' and {unknown} steps never run before' if unknown else ''
-    table.caption = f'{format_minutes(minutes)} at {runner.workers} steps at once{share}'
+    table.caption = f'about {format_minutes(minutes)}, {runner.workers} steps at a time'
+    if unknown:
+        table.caption += f', and {unknown} steps whose time is not known yet'
     return table
 
 
@@ -510,15 +493,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         The parsed arguments.
     """
     parser = argparse.ArgumentParser(
-        description="Make the paper's tables and figures: run the trainings that are missing, and "
-        'write our numbers beside the printed ones. Stop and start it as you like.'
+        description="Make the paper's tables and figures: run the missing trainings, and write our "
+        'numbers beside the printed ones. It can be stopped and started again.'
     )
     parser.add_argument(
         'targets', nargs='+', choices=sorted(TARGETS), metavar='TARGET', help=', '.join(TARGETS)
     )
     parser.add_argument('--seeds', type=int, metavar='N', help='seeds a row (default: 5; demo: 3)')
     parser.add_argument(
-        '--demo', action='store_true', help='on stand-in data that the project makes, in short'
+        '--demo', action='store_true', help='synthetic data that the tool makes, short trainings'
     )
     parser.add_argument(
         '--dry-run', action='store_true', help='list what would be run, and missing data'

@@ -1,4 +1,8 @@
-"""Where each data set comes from, what is there, and the stand-ins of the demo."""
+"""Where each data set comes from, and the synthetic data sets of the demo.
+
+The synthetic data sets have the format of the real ones. They have nothing to do with the Gaussian
+data of the paper's synthetic experiments (``synthetic_figures.py``).
+"""
 
 from __future__ import annotations
 
@@ -7,74 +11,50 @@ from pathlib import Path
 from typing import Sequence
 
 from ..engine.step_runner import Step
-from ..errors import CibaError
 from ..files import make_folder
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a user needs to know to get a data set.
+    """How to get a data set.
 
     Attributes:
-        prefix: Of the names of its configs.
-        file: A file that is there once it is prepared, in the project's folder.
-        remedy: What to download, where it goes, how it is prepared, and what it costs in disk.
-        stand_in: Files that its stand-in consists of at least; empty if it has none.
-        stand_in_command: What makes the stand-in, for the Python interpreter.
-        demo: Overrides of its configs that make a short training on the stand-in.
+        file: A file of the prepared data set, relative to the project's folder.
+        remedy: What to download, where to put it, how to prepare it, and its size on disk.
+        synthetic_options: Arguments of tools/make_synthetic_data.py for the demo, without folder.
+        demo: Overrides of its configs that make a short training on the synthetic data set.
     """
 
-    prefix: str
     file: str
     remedy: str
-    stand_in: tuple[str, ...] = ()
-    stand_in_command: tuple[str, ...] = ()
+    synthetic_options: tuple[str, ...] = ()
     demo: tuple[str, ...] = ()
 
-    @property
-    def has_stand_in(self) -> bool:
-        """Whether the project can make one."""
-        return bool(self.stand_in)
 
-    def stand_in_step(self, root: Path) -> Step:
-        """The step that makes the stand-in.
-
-        Args:
-            root: The folder whose ``data`` it goes to.
-        """
-        return Step(
-            f'stand_in_{self.prefix}',
-            f'Make a stand-in for {self.prefix}',
-            list(self.stand_in_command),
-            [root / file for file in self.stand_in],
-        )
-
-
-_STAGES = ('train', 'val', 'test')
+STAGES = ('train', 'val', 'test')
 # Small data are read faster than workers are started.
-_IN_THIS_PROCESS = tuple(
+_WITHOUT_WORKERS = tuple(
     f'{stage}_dataloader.{option}'
-    for stage in _STAGES
+    for stage in STAGES
     for option in ('num_workers=0', 'persistent_workers=False')
 )
+# By the prefix of their configs.
 DATA_SETS = {
     'ravdess': DataSet(
-        'ravdess',
         'data/ravdess/data_file/spa_dl.csv',
         'Download the speech clips of RAVDESS (Video_Speech_Actor_01.zip to _24.zip from '
         'https://zenodo.org/records/1188976, about 13 GB, 12 GB unpacked) and prepare them with\n'
         'python tools/prepare_ravdess.py --clips CLIPS --out data/ravdess\n'
         'or put the prepared files there (aud_features, vid_features, data_file).',
-        ('data/ravdess/data_file/spa_dl.csv',),
-        ('tools/make_stand_in.py', 'ravdess', '--prepared', '--out', 'data/ravdess'),
+        ('--prepared',),
         (
             'train_cfg.max_epochs=40',
             'train_cfg.val_interval=1',
             'default_hooks.checkpoint.interval=40',
             'train_dataloader.batch_size=32',
             'model.bottleneck_sizes=[2,8,64,128]',
-            *_IN_THIS_PROCESS,
-            *(f'{stage}_dataloader.dataset.image_size=[28,56]' for stage in _STAGES),
+            *_WITHOUT_WORKERS,
+            *(f'{stage}_dataloader.dataset.image_size=[28,56]' for stage in STAGES),
             # Drawn faces and chords need an eighth of the width that real ones are given.
             *(
                 f'model.{part}network.{width}'
@@ -86,33 +66,29 @@ DATA_SETS = {
         ),
     ),
     'mm_imdb': DataSet(
-        'mm_imdb',
         'data/mm_imdb/multimodal_imdb.hdf5',
         'Download multimodal_imdb.hdf5 of MM-IMDB (about 10 GB, see '
         'https://github.com/johnarevalo/gmu-mmimdb) to data/mm_imdb/.',
-        ('data/mm_imdb/multimodal_imdb.hdf5',),
-        ('tools/make_stand_in.py', 'mm_imdb', '--out', 'data/mm_imdb'),
+        (),
         ('train_cfg.max_epochs=20', 'default_hooks.checkpoint.interval=20'),
     ),
     'vgg_sound': DataSet(
-        'vgg_sound',
         'data/vgg_sound/train.csv',
         'Download the clips of VGG-Sound (https://www.robots.ox.ac.uk/~vgg/data/vggsound/; the '
         '61,195 of the 100 classes are 60 to 120 GB) and the split files of the 100 classes '
         '(https://github.com/weiguoPian/AV-CIL_ICCV2023), and prepare them (22 GB) with\n'
         'python tools/prepare_vgg_sound.py CLIPS --splits SPLITS --out data/vgg_sound\n'
         'See data/README.md.',
-        ('data/vgg_sound/test.csv',),
-        ('tools/make_stand_in.py', 'vgg_sound', '--prepared', '--out', 'data/vgg_sound'),
+        ('--prepared',),
         (
             'train_cfg.max_epochs=12',
             'train_cfg.val_interval=1',
             'default_hooks.checkpoint.interval=12',
             'train_dataloader.batch_size=16',
             'model.bottleneck_sizes=[4,16,64]',
-            *_IN_THIS_PROCESS,
-            *(f'{stage}_dataloader.dataset.audio_size=[64,32]' for stage in _STAGES),
-            *(f'{stage}_dataloader.dataset.frame_size=[32,64]' for stage in _STAGES),
+            *_WITHOUT_WORKERS,
+            *(f'{stage}_dataloader.dataset.audio_size=[64,32]' for stage in STAGES),
+            *(f'{stage}_dataloader.dataset.frame_size=[32,64]' for stage in STAGES),
             # A quarter as wide, and the deeper ResNets as wide as the others.
             'model.network.feature_size=128',
             'model.network.narrowed_size=128',
@@ -122,8 +98,8 @@ DATA_SETS = {
         ),
     ),
 }
+# Of all other configs but those of the synthetic experiments, which draw their data themselves.
 NUSCENES = DataSet(
-    'nuscenes',
     'data/nuscenes/nuscenes_infos_train.pkl',
     'Download nuScenes v1.0-trainval (about 300 GB unpacked) to data/nuscenes and run\n'
     'python tools/create_data.py --root-path data/nuscenes --version v1.0-trainval\n'
@@ -132,60 +108,60 @@ NUSCENES = DataSet(
 
 
 def find_missing_data(root: Path, configs: Sequence[str | None]) -> list[str]:
-    """Look for the data that configs read.
+    """List the data sets that configs read and that are missing.
 
     Args:
         root: The project's folder.
         configs: Paths of configs; None for steps without one.
 
     Returns:
-        For each data set that is not there, which configs need it and how to get it.
+        For each missing data set, which configs need it and how to get it.
     """
-    waiting: dict[str, list[str]] = {}
+    readers: dict[DataSet, list[str]] = {}
     for name in sorted({Path(config).stem for config in configs if config}):
-        if name.startswith('synthetic'):
-            continue
-        key = next((key for key in DATA_SETS if name.startswith(key)), NUSCENES.prefix)
-        waiting.setdefault(key, []).append(name)
+        if not name.startswith('synthetic'):
+            found = (data for prefix, data in DATA_SETS.items() if name.startswith(prefix))
+            readers.setdefault(next(found, NUSCENES), []).append(name)
     messages = []
-    for key, names in waiting.items():
-        data = DATA_SETS.get(key, NUSCENES)
-        if (root / data.file).is_file():
-            continue
-        others = f' and {len(names) - 1} more need' if len(names) > 1 else ' needs'
-        messages.append(f'{names[0]}{others} {data.file}, which is not there. {data.remedy}')
+    for data, names in readers.items():
+        if not (root / data.file).is_file():
+            others = f' and {len(names) - 1} more need' if len(names) > 1 else ' needs'
+            messages.append(f'{names[0]}{others} {data.file}, which is missing. {data.remedy}')
     return messages
 
 
-def require_data(root: Path, configs: Sequence[str | None]) -> None:
-    """Refuse to begin without the data that the configs read.
+def demo_options() -> dict[str, list[str]]:
+    """Return overrides for short trainings on synthetic data, by the prefix of the configs."""
+    return {prefix: list(data.demo) for prefix, data in DATA_SETS.items()}
+
+
+def demo_steps(root: Path) -> dict[str, Step]:
+    """Return the steps that make the synthetic data sets, by the prefix of the configs.
 
     Args:
-        root: The project's folder.
-        configs: Paths of configs; None for steps without one.
-
-    Raises:
-        CibaError: Data are missing; the message says how to get them.
+        root: The folder whose ``data`` they are written to.
     """
-    messages = find_missing_data(root, configs)
-    if messages:
-        raise CibaError('\n'.join(messages))
-
-
-def demo_options() -> dict[str, list[str]]:
-    """Overrides of the configs, by prefix, that make short trainings on stand-ins."""
-    return {name: list(data.demo) for name, data in DATA_SETS.items() if data.has_stand_in}
+    tool = 'tools/make_synthetic_data.py'
+    return {
+        prefix: Step(
+            f'synthetic_data_{prefix}',
+            f'Make synthetic {prefix} data',
+            [tool, prefix, *data.synthetic_options, '--out', f'data/{prefix}'],
+            [root / data.file],
+        )
+        for prefix, data in DATA_SETS.items()
+    }
 
 
 def make_demo_root(root: Path, folder: Path) -> Path:
-    """A folder laid out like the project, whose ``data`` are the stand-ins.
+    """Make a folder laid out like the project, for synthetic data in its ``data``.
 
     Args:
         root: The project's folder.
-        folder: Where it goes.
+        folder: The folder to make.
 
     Returns:
-        The folder, with ``configs`` and ``tools`` that are the project's.
+        The folder, with links to the project's ``configs`` and ``tools``.
     """
     make_folder(folder)
     for name in ('configs', 'tools'):

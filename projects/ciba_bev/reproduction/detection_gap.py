@@ -19,8 +19,8 @@ import numpy as np
 from ..engine.step_runner import Step
 from ..engine.testing import RESULTS_FILE, RESULTS_FOLDER
 from ..files import write_file
-from .classification_figures import clean_axes, existing
-from .plan import Plan, Run
+from .panels import BLUE, GREEN, GREY, ORANGE, draw_means, new_panels
+from .plan import Plan, Run, existing, read_json
 from .tables import compare_scores, format_p_value, format_scores
 
 if TYPE_CHECKING:
@@ -233,9 +233,9 @@ def measure_detection_gap(plans: dict[float, Plan], seeds: Sequence[int]) -> lis
 
 def _read_scores(plan: Plan, method: str, seed: int) -> dict[str, float]:
     folder = plan.folder(Run(METHODS[method], seed))
-    metrics = json.loads(existing(folder / 'metrics.json').read_text(encoding='utf-8'))
+    metrics = read_json(folder / 'metrics.json')
     (nds,) = (value for key, value in metrics.items() if key.endswith('/NDS'))
-    (model,) = json.loads(existing(folder / SPECTRUM).read_text(encoding='utf-8'))['models']
+    (model,) = read_json(folder / SPECTRUM)['models']
     near, far = _read_map_by_distance(plan, folder)
     return {
         'nds': 100 * nds,
@@ -254,7 +254,7 @@ def _read_map_by_distance(plan: Plan, folder: Path) -> tuple[float, float]:
         data_root = plan.root / options['test_evaluator.data_root']
         scores = measure_map_by_distance(results, data_root, VERSION, 'val', NEAR)
         write_file(kept, json.dumps(scores) + '\n')
-    near, far = json.loads(kept.read_text(encoding='utf-8'))
+    near, far = read_json(kept)
     return near, far
 
 
@@ -354,7 +354,7 @@ def tabulate_predictors(
     body, names = [], []
     for visibility, plan in plans.items():
         file = plan.folder(Run(BOTTLENECK, SEED)) / 'bottlenecks.json'
-        metrics = json.loads(existing(file).read_text(encoding='utf-8'))['metrics']
+        metrics = read_json(file)['metrics']
         size = plan.read(METHODS[CIBA]).model.bottleneck.size
         names = [name for name in metrics if name.startswith(f'h{size}/')] + [
             name for name in metrics if name.startswith(('teacher/', 'student/'))
@@ -377,10 +377,10 @@ def tabulate_predictors(
 
 # Colour, marker and line of each method.
 _LINES = {
-    UNDISTILLED: ('#555555', 's', '--'),
-    MSE: ('#D55E00', 'v', '-'),
-    CIBA: ('#0072B2', 'o', '-'),
-    MSE_GT: ('#009E73', '^', ':'),
+    UNDISTILLED: (GREY, 's', '--'),
+    MSE: (ORANGE, 'v', '-'),
+    CIBA: (BLUE, 'o', '-'),
+    MSE_GT: (GREEN, '^', ':'),
 }
 
 
@@ -393,31 +393,26 @@ def draw_detection_gap(measured: Sequence[Measured]) -> Figure:
     Returns:
         The figure, one panel for each of :data:`SCORES`; bars are sample deviations over seeds.
     """
-    from matplotlib.figure import Figure
-
     visibilities = list(dict.fromkeys(item.visibility for item in measured))
     methods = list(dict.fromkeys(item.method for item in measured))
-    figure = Figure(figsize=(3.4 * len(SCORES), 3.6), layout='constrained')
-    for axes, (name, title) in zip(figure.subplots(1, len(SCORES)), SCORES.items()):
+    figure, panels = new_panels(1, len(SCORES), (3.4, 3.6))
+    for axes, (name, title) in zip(panels, SCORES.items()):
         for index, method in enumerate(methods):
             colour, marker, style = _LINES[method]
             line = [item for item in measured if item.method == method]
-            values = [item.values[name] for item in line]
-            # Beside each other, so that no bar hides another.
+            # Side by side, so that no bar hides another.
             shift = 0.08 * (index - (len(methods) - 1) / 2)
-            axes.errorbar(
+            draw_means(
+                axes,
                 [visibilities.index(item.visibility) + shift for item in line],
-                [np.mean(value) for value in values],
-                [np.std(value, ddof=1) for value in values] if len(values[0]) > 1 else None,
+                [item.values[name] for item in line],
                 color=colour,
                 marker=marker,
                 linestyle=style,
-                capsize=3,
                 label=method,
             )
         axes.set_title(title if name == 'rank' else f'{title} (%)', loc='left')
         axes.set_xticks(range(len(visibilities)), [describe(value) for value in visibilities])
         axes.set_ylim(bottom=0)
-        clean_axes(axes)
-    figure.axes[0].legend(frameon=False, fontsize='small', loc='lower left')
+    panels[0].legend(frameon=False, fontsize='small', loc='lower left')
     return figure

@@ -1,51 +1,50 @@
-"""Whether distillation collapses a student when the modalities share little: Claim 1 on stand-ins.
+"""Claim 1 on synthetic data: does distillation collapse a student if the modalities share little?
 
-The stand-ins for RAVDESS and MM-IMDB are made with several shares of common information. On each,
-a student is trained without distillation, by MSE on the whole feature, and by CIBA, and its feature
-is measured: how many directions it uses, and how well it classifies. Real data have no such dial.
+Synthetic MM-IMDB and RAVDESS data are made with several shares of common information, which real
+data do not allow. On each, a student is trained without distillation, by MSE on the whole feature,
+and by CIBA. Measured are the effective rank of its feature and its test score.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Iterable, Sequence
 
-import numpy as np
-
 from ..analysis import effective_rank
 from ..engine.step_runner import Step
-from .classification_figures import clean_axes, existing, read_features
-from .plan import SCORES, Plan, Run
+from .classification_figures import read_features
+from .data_sets import STAGES
+from .panels import BLUE, GREY, ORANGE, draw_means, new_panels
+from .plan import Plan, Run
 from .tables import compare_scores, format_p_value, format_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of the information that both modalities have.
+# Shares of the information that both modalities have.
 SHARES = (0.25, 0.5, 0.75, 1.0)
 TEACHER, BASELINE, MSE = 'teacher', 'without distillation', 'MSE'
-_STAGES = ('train', 'val', 'test')
+# Colour, marker and line style of teacher, undistilled student, MSE and CIBA.
+_STYLES = (('#999999', 'D', ':'), (GREY, 's', '--'), (ORANGE, 'v', '-'), (BLUE, 'o', '-'))
 
 
 @dataclass(frozen=True)
 class GapExperiment:
-    """One stand-in and the trainings on it.
+    """A synthetic data set and the trainings on it.
 
     Attributes:
-        title: What is distilled into what.
-        data_set: Prefix of the configs and of the plan's overrides.
+        title: Data set, teacher and student.
+        data_set: Prefix of its configs.
         teacher: Config of the teacher.
         baseline: Config of the student without distillation.
         mse: Config of the student that imitates the whole feature.
-        ciba: Config of the student that follows a code.
-        size: Channels H of the code.
-        score: Full name of the test score.
-        score_title: What it is called.
-        stand_in: What tools/make_stand_in.py is given beside folder and share.
-        file: A file of the stand-in, in its folder.
-        data_key: What a data set's config calls the place of the data, and what is there: the
-            ``file`` or, if empty, the folder.
+        ciba: Config of the student that imitates the bottleneck's feature.
+        size: Channels H of the bottleneck's feature.
+        metric: Full name of the test score.
+        score_label: Name and unit of the test score.
+        file: A file of the synthetic data set, relative to its folder.
+        data_option: Option of the configs' data sets, with ``{folder}`` for that folder.
+        synthetic_options: Arguments of tools/make_synthetic_data.py beside folder and share.
         options: Overrides of the configs beside those of the demo.
     """
 
@@ -56,16 +55,16 @@ class GapExperiment:
     mse: str
     ciba: str
     size: int
-    score: str
-    score_title: str
-    stand_in: tuple[str, ...]
+    metric: str
+    score_label: str
     file: str
-    data_key: tuple[str, str]
+    data_option: str
+    synthetic_options: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
     @property
     def methods(self) -> dict[str, tuple[str, int | None]]:
-        """By name, the config and the size H of each training; the teacher first."""
+        """Return config and size H of each training by its name, the teacher first."""
         return {
             TEACHER: (self.teacher, None),
             BASELINE: (self.baseline, None),
@@ -76,34 +75,33 @@ class GapExperiment:
 
 EXPERIMENTS = (
     GapExperiment(
-        'MM-IMDB, image to text',
-        'mm_imdb',
-        'mm_imdb_image',
-        'mm_imdb_text',
-        'mm_imdb_mse_image_to_text',
-        'mm_imdb_ciba_dvib_image_to_text',
-        16,
-        'f1/micro',
-        'F1-micro (%)',
-        ('mm_imdb',),
-        'multimodal_imdb.hdf5',
-        ('file', 'multimodal_imdb.hdf5'),
+        title='MM-IMDB, image to text',
+        data_set='mm_imdb',
+        teacher='mm_imdb_image',
+        baseline='mm_imdb_text',
+        mse='mm_imdb_mse_image_to_text',
+        ciba='mm_imdb_ciba_dvib_image_to_text',
+        size=16,
+        metric='f1/micro',
+        score_label='F1-micro (%)',
+        file='multimodal_imdb.hdf5',
+        data_option='file={folder}/multimodal_imdb.hdf5',
     ),
     GapExperiment(
-        'RAVDESS, audio to image',
-        'ravdess',
-        'ravdess_audio',
-        'ravdess_image',
-        'ravdess_mse_audio_to_image',
-        'ravdess_ciba_mse_audio_to_image',
-        8,
-        'accuracy/top1',
-        'Accuracy (%)',
-        # Emotions' means would let a student guess what only the voice has, by way of the emotion.
-        ('ravdess', '--prepared', '--samples', '2560', '--independent'),
-        'data_file/spa_dl.csv',
-        ('data_root', ''),
-        (
+        title='RAVDESS, audio to image',
+        data_set='ravdess',
+        teacher='ravdess_audio',
+        baseline='ravdess_image',
+        mse='ravdess_mse_audio_to_image',
+        ciba='ravdess_ciba_mse_audio_to_image',
+        size=8,
+        metric='accuracy/top1',
+        score_label='Accuracy (%)',
+        file='data_file/spa_dl.csv',
+        data_option='data_root={folder}',
+        # Otherwise a student could infer a part of the teacher's own information from the emotion.
+        synthetic_options=('--prepared', '--samples', '2560', '--independent'),
+        options=(
             'train_cfg.max_epochs=10',
             'default_hooks.checkpoint.interval=10',
             'model.bottleneck_sizes=[8]',
@@ -118,11 +116,11 @@ EXPERIMENTS = (
 
 @dataclass(frozen=True)
 class Measured:
-    """One method on one stand-in.
+    """Results of one method on one synthetic data set.
 
     Attributes:
-        experiment: Which data set.
-        share: Of the information that both modalities have.
+        experiment: The data set.
+        share: Share of the information that both modalities have, 0 to 1.
         method: One of :attr:`GapExperiment.methods`.
         ranks: For each seed the effective rank of the tapped feature over all test samples: the
             exponential of the entropy of its centred covariance's singular values.
@@ -142,16 +140,16 @@ def plan_gap(
     experiments: Iterable[GapExperiment] = EXPERIMENTS,
     shares: Sequence[float] = SHARES,
 ) -> dict[tuple[GapExperiment, float], Plan]:
-    """Plan the trainings on every stand-in.
+    """Plan the trainings on all synthetic data sets.
 
     Args:
         plan: Gets all the steps; its root holds the data, and its overrides make short trainings.
-        seeds: Of every training. The stand-ins are the same for all.
-        experiments: Data sets.
-        shares: A stand-in is made for each.
+        seeds: Seeds of every training; the data of a share are the same for all.
+        experiments: The kinds of data.
+        shares: Shares of the information that both modalities have, 0 to 1.
 
     Returns:
-        For each stand-in the plan of its runs.
+        For each experiment and share, the plan of its runs.
     """
     plans = {}
     for experiment in experiments:
@@ -167,36 +165,36 @@ def plan_gap(
 
 
 def plan_share(plan: Plan, experiment: GapExperiment, share: float) -> Plan:
-    """An empty plan whose runs are on a stand-in of their own.
+    """Return an empty plan whose runs use a synthetic data set of their own.
 
     Args:
         plan: As for :func:`plan_gap`.
-        experiment: Which data set.
-        share: Of the information that both modalities have, 0 to 1.
+        experiment: The kind of data.
+        share: Share of the information that both modalities have, 0 to 1.
     """
-    name = f'{experiment.data_set}_shared{round(100 * share):03d}'
+    data_set = experiment.data_set
+    name = f'{data_set}_shared{round(100 * share):03d}'
     folder = f'data/gap/{name}'
-    data_set, *arguments = experiment.stand_in
-    stand_in = Step(
-        f'stand_in_{name}',
-        f'Make a stand-in for {data_set} that shares {share:.0%}',
-        ['tools/make_stand_in.py', data_set, '--out', folder, '--shared', str(share), *arguments],
+    tool = 'tools/make_synthetic_data.py'
+    make_data = Step(
+        f'synthetic_data_{name}',
+        f'Make synthetic {data_set} data that share {share:.0%}',
+        [tool, data_set, *experiment.synthetic_options, '--out', folder, '--shared', str(share)],
         [plan.root / folder / experiment.file],
     )
-    key, file = experiment.data_key
-    place = f'{folder}/{file}'
+    data_option = experiment.data_option.format(folder=folder)
     options = [
-        *plan.options.get(experiment.data_set, ()),
+        *plan.options.get(data_set, ()),
         *experiment.options,
-        *(f'{stage}_dataloader.dataset.{key}={place}' for stage in _STAGES),
+        *(f'{stage}_dataloader.dataset.{data_option}' for stage in STAGES),
     ]
     # Of two overrides of one key the later one counts.
     chosen = dict(option.split('=', 1) for option in options)
     return Plan(
         plan.root,
         plan.work_dir / 'gap' / name,
-        {experiment.data_set: [f'{key}={value}' for key, value in chosen.items()]},
-        first_steps={experiment.data_set: stand_in},
+        {data_set: [f'{key}={value}' for key, value in chosen.items()]},
+        first_steps={data_set: make_data},
         label=f'gap_{name}_',
     )
 
@@ -211,7 +209,7 @@ def measure_gap(
         seeds: As given to it.
 
     Returns:
-        One for each data set, share and method, in this order.
+        The results of each experiment, share and method, in this order.
 
     Raises:
         CibaError: A run is not complete.
@@ -222,7 +220,7 @@ def measure_gap(
             share,
             method,
             [measure_rank(plan, experiment, Run(config, seed, size)) for seed in seeds],
-            [read_score(plan, experiment, Run(config, seed, size)) for seed in seeds],
+            [plan.score(Run(config, seed, size), 'test', experiment.metric) for seed in seeds],
         )
         for (experiment, share), plan in plans.items()
         for method, (config, size) in experiment.methods.items()
@@ -230,11 +228,11 @@ def measure_gap(
 
 
 def measure_rank(plan: Plan, experiment: GapExperiment, run: Run) -> float:
-    """Effective rank of a run's feature over all test samples, where distillation taps it.
+    """Measure the effective rank of a run's feature over all test samples, at the distilled tap.
 
     Args:
-        plan: Where the run is.
-        experiment: Which data set.
+        plan: The plan that has the run.
+        experiment: The kind of data.
         run: A teacher or a student.
 
     Raises:
@@ -245,21 +243,6 @@ def measure_rank(plan: Plan, experiment: GapExperiment, run: Run) -> float:
     return effective_rank(read_features(plan, run, tap, part='test').T)
 
 
-def read_score(plan: Plan, experiment: GapExperiment, run: Run) -> float:
-    """A run's test score, in percent.
-
-    Args:
-        plan: Where the run is.
-        experiment: Which data set.
-        run: A teacher or a student.
-
-    Raises:
-        CibaError: The run is not complete.
-    """
-    file = existing(plan.folder(run) / SCORES)
-    return json.loads(file.read_text(encoding='utf-8'))['test'][experiment.score]
-
-
 def tabulate_gap(measured: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:
     """Arrange means, sample deviations and Welch's p-values.
 
@@ -267,15 +250,16 @@ def tabulate_gap(measured: Sequence[Measured]) -> tuple[list[str], list[list[str
         measured: What :func:`measure_gap` returned.
 
     Returns:
-        Header and rows. ``p, MSE`` compares CIBA with MSE on the same data; ``p, smallest gap``
-        a method with itself where the modalities share most.
+        Header and rows, ordered by experiment, method and share. ``p, MSE`` compares CIBA with MSE
+        on the same data; ``p, smallest gap`` a method with itself where the modalities share most.
     """
     found = {(m.experiment, m.share, m.method): m for m in measured}
     header = ['Data set', 'Method', 'Shared']
     for name in ('Effective rank', 'Score'):
         header += [name, f'{name}: p, MSE', f'{name}: p, smallest gap']
     body = []
-    for item in _by_method(measured):
+    order = list(dict.fromkeys((m.experiment, m.method) for m in measured))
+    for item in sorted(measured, key=lambda m: (order.index((m.experiment, m.method)), m.share)):
         most = max(m.share for m in measured if m.experiment is item.experiment)
         mse = found[item.experiment, item.share, MSE] if 'CIBA' in item.method else None
         least_gap = found[item.experiment, most, item.method] if item.share < most else None
@@ -290,18 +274,8 @@ def tabulate_gap(measured: Sequence[Measured]) -> tuple[list[str], list[list[str
     return header, body
 
 
-def _by_method(measured: Sequence[Measured]) -> list[Measured]:
-    """In the order of data sets, then of methods, then of shares."""
-    experiments = list(dict.fromkeys(m.experiment for m in measured))
-    methods = list(dict.fromkeys(m.method for m in measured))
-    return sorted(
-        measured,
-        key=lambda m: (experiments.index(m.experiment), methods.index(m.method), m.share),
-    )
-
-
 def draw_gap(measured: Sequence[Measured]) -> Figure:
-    """Effective rank (above) and score (below) over the share, one column of panels a data set.
+    """Draw effective rank (above) and score (below) over the share, one column per experiment.
 
     Args:
         measured: What :func:`measure_gap` returned.
@@ -309,45 +283,23 @@ def draw_gap(measured: Sequence[Measured]) -> Figure:
     Returns:
         The figure; bars are sample deviations over seeds.
     """
-    from matplotlib.figure import Figure
-
     experiments = list(dict.fromkeys(m.experiment for m in measured))
-    figure = Figure(figsize=(5.2 * len(experiments), 7.2), layout='constrained')
-    panels = figure.subplots(2, len(experiments), squeeze=False, sharex=True)
-    for column, experiment in enumerate(experiments):
-        labels = ('Effective rank of the feature', experiment.score_title)
-        for axes, name, label in zip(panels[:, column], ('ranks', 'scores'), labels):
-            for method, (colour, marker, style) in zip(experiment.methods, _LINES):
-                line = sorted(
-                    (m for m in measured if (m.experiment, m.method) == (experiment, method)),
-                    key=lambda m: m.share,
-                )
-                values = [getattr(m, name) for m in line]
-                many = all(len(value) > 1 for value in values)
-                axes.errorbar(
-                    [m.share for m in line],
-                    [np.mean(value) for value in values],
-                    [np.std(value, ddof=1) for value in values] if many else None,
-                    color=colour,
-                    marker=marker,
-                    linestyle=style,
-                    capsize=3,
-                    label=method,
-                )
-            axes.set_ylabel(label)
+    columns = len(experiments)
+    figure, panels = new_panels(2, columns, (5.2, 3.6), share_x=True)
+    for upper, lower, experiment in zip(panels, panels[columns:], experiments):
+        for method, (colour, marker, style) in zip(experiment.methods, _STYLES):
+            found = (m for m in measured if (m.experiment, m.method) == (experiment, method))
+            line = sorted(found, key=lambda m: m.share)
+            shares = [m.share for m in line]
+            look = dict(color=colour, marker=marker, linestyle=style, label=method)
+            draw_means(upper, shares, [m.ranks for m in line], **look)
+            draw_means(lower, shares, [m.scores for m in line], **look)
+        upper.set_title(experiment.title, loc='left')
+        upper.set_ylabel('Effective rank of the feature')
+        upper.legend(frameon=False)
+        lower.set_ylabel(experiment.score_label)
+        lower.set_xticks(sorted({m.share for m in measured}))
+        lower.set_xlabel('Share of the information that both modalities have')
+        for axes in (upper, lower):
             axes.set_ylim(bottom=0)
-            clean_axes(axes)
-        panels[0, column].set_title(experiment.title, loc='left')
-        panels[0, column].legend(frameon=False)
-        panels[1, column].set_xticks(sorted({m.share for m in measured}))
-        panels[1, column].set_xlabel('Share of the information that both modalities have')
     return figure
-
-
-# Colour, marker and line of teacher, undistilled student, MSE and CIBA.
-_LINES = (
-    ('#999999', 'D', ':'),
-    ('#555555', 's', '--'),
-    ('#D55E00', 'v', '-'),
-    ('#0072B2', 'o', '-'),
-)

@@ -1,18 +1,21 @@
-"""Which trainings a result takes, in which order, worked out from the configs themselves.
+"""The trainings that a result needs, and their order, as the configs themselves state it.
 
 A distillation config names the configs of its teacher and bottleneck, and a bottleneck config those
-of its teacher and student. Every one is run once for each seed, with the earlier runs of that seed.
+of its teacher and student. Each is trained once for each seed, with the earlier runs of that seed.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 from mmengine.config import Config
 
 from ..engine.step_runner import Step
+from ..errors import CibaError
 
 BEST_CHECKPOINT = 'best.pth'
 SCORES = 'metrics.json'
@@ -25,7 +28,7 @@ class Run:
     Attributes:
         config: Name of the config, without folder and ending.
         seed: Of weights, data order and noise.
-        size: Bottleneck size H, where the config's own is not wanted.
+        size: Bottleneck size H that replaces the config's own.
     """
 
     config: str
@@ -34,24 +37,24 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What its folder and its records are called."""
+        """Return the name of its folder and records."""
         size = '' if self.size is None else f'_h{self.size}'
         return f'{self.config}{size}_seed{self.seed}'
 
 
 @dataclass
 class Plan:
-    """The steps of any number of runs, each once, those that others wait for first.
+    """The steps of any number of runs: each once, and after the steps whose results it uses.
 
     Attributes:
         root: The project's folder, which holds ``configs`` and ``tools``.
-        work_dir: Under which every run has its folder.
-        options: ``key=value`` overrides of every config of a data set, by the prefix of its name;
-            an override is left out of configs that do not have its key.
+        work_dir: The folder that holds a folder for each run.
+        options: By the prefix of a data set's configs, ``key=value`` overrides of those configs
+            that have the key.
         processes: Processes (GPUs) of one training.
-        first_steps: By the same prefix, steps that come before all trainings of that data set.
-        label: Put before the names of the trainings' steps, so that the steps of plans with other
-            data can be joined; such plans need a ``work_dir`` each.
+        first_steps: By the same prefix, a step that comes before all trainings of that data set.
+        label: Prefix of the names of the trainings' steps, to join plans with different data; each
+            of them needs its own ``work_dir``.
         frozen_seed: Seed of the models that others are trained with; that of the other where None.
         elsewhere: By the name of a config, the plan that trains it, where that is not this one.
     """
@@ -71,36 +74,53 @@ class Plan:
 
     @property
     def steps(self) -> list[Step]:
-        """What has been planned so far, in an order that respects what comes first."""
+        """Return the steps planned so far, each after those that it waits for."""
         return list(self._steps.values())
 
     def read(self, config: str) -> Config:
-        """A config by its name, read once."""
+        """Return a config, without overrides, by its name."""
         if config not in self._configs:
             self._configs[config] = Config.fromfile(str(self.root / 'configs' / f'{config}.py'))
         return self._configs[config]
 
     def folder(self, run: Run) -> Path:
-        """Where a run writes."""
+        """Return the folder that a run writes to."""
         return self.work_dir / run.name
 
     def step_name(self, run: Run) -> str:
-        """What the step of a run is called, which later steps wait for."""
+        """Return the name of a run's step, for later steps to wait for."""
         return f'{self.label}{run.name}'
 
     def checkpoint(self, run: Run) -> Path:
-        """What later runs start from: the best epoch, or the last where none is chosen."""
+        """Return the checkpoint for later runs: of the best epoch, or of the last."""
         cfg = self.read(run.config)
         if _chooses_best(cfg):
             return self.folder(run) / BEST_CHECKPOINT
-        return self.folder(run) / f'epoch_{self._epochs(run.config)}.pth'
+        return self.folder(run) / f'epoch_{self.setting(run.config, "train_cfg.max_epochs")}.pth'
 
     def trained_config(self, run: Run) -> Path:
-        """The config of a run with all overrides, which training writes into its folder."""
+        """Return the config with all overrides, which training writes to the run's folder."""
         return self.folder(run) / f'{run.config}.py'
 
+    def score(self, run: Run, split: str, metric: str) -> float:
+        """Return a score of a finished run.
+
+        Args:
+            run: A training that chooses its best epoch.
+            split: ``'validation'`` or ``'test'``.
+            metric: Full name of the metric.
+
+        Raises:
+            CibaError: The run is not complete, or has no such metric.
+        """
+        file = self.folder(run) / SCORES
+        scores = read_json(file)[split]
+        if metric not in scores:
+            raise CibaError(f'{file} has no {metric}; it has {", ".join(scores)}.')
+        return scores[metric]
+
     def add(self, run: Run) -> Run:
-        """Plan a run and all that it needs.
+        """Plan a run and the earlier runs that it needs.
 
         Args:
             run: The training.
@@ -120,7 +140,7 @@ class Plan:
             after.append(first.name)
         for role in ('teacher', 'student', 'bottleneck'):
             part = cfg.model.get(role)
-            # A distiller's student is a model; a path to a config makes it an earlier run.
+            # A distiller's student is trained here; a part with a checkpoint is an earlier run.
             if not part or 'checkpoint' not in part:
                 continue
             earlier_config = Path(part.config).stem
@@ -128,7 +148,7 @@ class Plan:
             seed = run.seed if self.frozen_seed is None else self.frozen_seed
             earlier = plan.add(Run(earlier_config, seed))
             after.append(plan.step_name(earlier))
-            # As it was trained, with all its overrides.
+            # The config that training wrote, with all its overrides.
             options.append(f'model.{role}.config={plan.trained_config(earlier)}')
             options.append(f'model.{role}.checkpoint={plan.checkpoint(earlier)}')
         outputs = [self.checkpoint(run)]
@@ -160,7 +180,7 @@ class Plan:
             plain_config: Name of the config it is scored with.
 
         Returns:
-            The file that will hold its metrics.
+            The file that the metrics are written to.
         """
         self.add(run)
         scores = self.folder(run) / SCORES
@@ -181,7 +201,7 @@ class Plan:
         return scores
 
     def add_step(self, step: Step) -> None:
-        """Plan a step that is no training; those it waits for are planned already."""
+        """Plan a step other than a training, after planning those that it waits for."""
         self._steps[step.name] = step
 
     def _command(self, run: Run, options: Sequence[str]) -> list[str]:
@@ -208,17 +228,38 @@ class Plan:
         return next((name for name in names if config.startswith(name)), None)
 
     def options_of(self, config: str) -> list[str]:
-        """The overrides that a config gets beside those of its run."""
+        """Return the overrides of a config beside those of its run."""
         dataset = self._dataset_of(config)
         chosen = self.options.get(dataset, [])
         cfg = self.read(config)
         return [option for option in chosen if _has(cfg, option.split('=', 1)[0])]
 
-    def _epochs(self, config: str) -> int:
-        for option in self.options_of(config):
-            if option.startswith('train_cfg.max_epochs='):
-                return int(option.split('=', 1)[1])
-        return self.read(config).train_cfg.max_epochs
+    def setting(self, config: str, key: str) -> Any:
+        """Return a number or list of a config, overrides included, by its dotted key."""
+        overrides = dict(option.split('=', 1) for option in self.options_of(config))
+        if key in overrides:
+            return json.loads(overrides[key])
+        return reduce(getattr, key.split('.'), self.read(config))
+
+
+def existing(path: Path) -> Path:
+    """Return the path of an existing file.
+
+    Raises:
+        CibaError: The file does not exist.
+    """
+    if not path.is_file():
+        raise CibaError(f'{path} is missing: run the same command again.')
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file that a step has written.
+
+    Raises:
+        CibaError: The file does not exist.
+    """
+    return json.loads(existing(path).read_text(encoding='utf-8'))
 
 
 def _chooses_best(cfg: Config) -> bool:
@@ -228,15 +269,10 @@ def _chooses_best(cfg: Config) -> bool:
 
 
 def _has(cfg: Config, key: str) -> bool:
-    """Whether a config has a dotted key, list indices included, or what it says to replace."""
+    """Return whether a config has a dotted key; ``_delete_`` is a part that every dict has."""
     value = cfg
-    for part in key.removesuffix('._delete_').split('.'):
-        if isinstance(value, (list, tuple)):
-            if not part.isdigit() or int(part) >= len(value):
-                return False
-            value = value[int(part)]
-        elif hasattr(value, 'get') and part in value:
-            value = value[part]
-        else:
+    for part in key.split('.'):
+        if not isinstance(value, (Config, dict)) or part not in (*value, '_delete_'):
             return False
+        value = value.get(part)
     return True

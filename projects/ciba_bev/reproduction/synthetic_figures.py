@@ -1,4 +1,4 @@
-"""Figures 3, 8, 9 and 10: what distillation does to linear networks, drawn as the paper does."""
+"""Figures 3, 8, 9 and 10: distilled linear networks, in the synthetic experiments (Section 3.5)."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 import numpy as np
 
+from ..classification.synthetic import TASKS
 from ..errors import CibaError
+from .panels import BLUE, COLOURS, GREY, ORANGE, draw_means, new_panels
+from .plan import read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# One colour for each D_g, from Okabe and Ito's palette, which any colour vision tells apart.
-_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
 _LIMIT_COLOUR = '#C00000'
-_GREY = '#555555'
-# Of float32 weights; what lies below is rounding.
+_PANEL_SIZE = (4.6, 3.9)
+# Of float32 weights, and their squares; lower values are rounding errors.
 _LOWEST_WEIGHT, _LOWEST_VARIANCE = 1e-9, 1e-16
 
 
 @dataclass(frozen=True)
 class SyntheticResults:
-    """What a synthetic experiment measured and logged.
+    """Results of a synthetic experiment, for G values of D_g and R repeats.
 
     Attributes:
-        general_dims: Values of D_g.
-        weight_spectra: (2, D_g values, repeats, F) singular values of the students' weights, for
+        general_dims: The values of D_g.
+        weight_spectra: (2, G, R, F) singular values of the students' weights, largest first, for
             distillation alone and with the task.
-        feature_spectra: The same of the covariance of their features on test data.
-        accuracy: (2, D_g values, repeats), percent.
-        teacher_accuracy: (D_g values, repeats), percent.
-        distillation_loss: (D_g values, repeats), Eq. 1 of the students that only distil, on test
-            data.
-        limiting_loss: The same by Eq. 6.
-        curves: Steps, and by name (``general_<D_g>``, ``specific_<D_g>``) Eq. 1 in training.
+        feature_spectra: (2, G, R, F) the same of the covariance of their features on test data.
+        accuracy: (2, G, R), on test data, in percent.
+        teacher_accuracy: (G, R), on test data, in percent.
+        distillation_loss: (G, R), Eq. 1 of the students that are only distilled, on test data.
+        limiting_loss: (G, R), the same by Eq. 6.
+        curves: By name (``general_<D_g>``, ``specific_<D_g>``), steps and Eq. 1 in training.
     """
 
     general_dims: tuple[int, ...]
@@ -54,7 +54,7 @@ def read_synthetic_results(work_dir: Path) -> SyntheticResults:
     """Read a finished synthetic experiment.
 
     Args:
-        work_dir: Its work folder, with ``synthetic.json`` and mmengine's scalars.
+        work_dir: Its folder, with ``synthetic.json`` and mmengine's ``scalars.json``.
 
     Returns:
         The results.
@@ -62,14 +62,10 @@ def read_synthetic_results(work_dir: Path) -> SyntheticResults:
     Raises:
         CibaError: A file is missing.
     """
-    file = work_dir / 'synthetic.json'
+    content = read_json(work_dir / 'synthetic.json')
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    if not file.is_file() or not logs:
-        raise CibaError(
-            f'{work_dir} holds no finished synthetic experiment (synthetic.json and the logged '
-            'losses). Run python tools/reproduce.py fig3.'
-        )
-    content = json.loads(file.read_text(encoding='utf-8'))
+    if not logs:
+        raise CibaError(f'{work_dir}/*/vis_data/scalars.json is missing: train it again.')
     shape = (len(content['general_dims']), content['repeats'])
 
     def grouped(name: str, *leading: int) -> np.ndarray:
@@ -103,104 +99,88 @@ def _read_curves(logs: list[Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def draw_figure_3(results: SyntheticResults) -> Figure:
-    """Figure 3: spectra of the students' weights, and the two parts of the loss.
+    """Draw Figure 3: spectra of the students' weights, and the two parts of the loss.
 
     Args:
-        results: Of the experiment with MSE.
+        results: Results with MSE.
 
     Returns:
         The figure, three panels.
     """
-    figure, axes = _new_figure(1, 3)
-    _draw_spectra(axes[0], results, results.weight_spectra[0], _LOWEST_WEIGHT)
-    axes[0].set_title('(a) weights, distillation alone', loc='left')
-    _draw_spectra(axes[1], results, results.weight_spectra[1], _LOWEST_WEIGHT)
-    axes[1].set_title('(b) weights, distillation and task', loc='left')
-    _draw_losses(axes[2], results, with_limit=True)
-    axes[2].set_title('(c) distillation loss, by part', loc='left')
+    figure, panels = new_panels(1, 3, _PANEL_SIZE)
+    for axes, spectra, task in zip(panels, results.weight_spectra, TASKS):
+        _draw_spectra(axes, results, spectra, _LOWEST_WEIGHT)
+        axes.set_title(f'weights, {task}', loc='left')
+    _draw_losses(panels[2], results, with_limit=True)
+    _number(panels)
     return figure
 
 
-def draw_six_panels(results: SyntheticResults, with_limit: bool) -> Figure:
-    """Figures 8, 9 and 10: spectra of weights and features, accuracy, and the loss.
+def draw_six_panels(results: SyntheticResults, with_limit: bool = False) -> Figure:
+    """Draw Figures 8, 9 and 10: spectra of weights and features, accuracy, and the loss.
 
     Args:
-        results: Of the experiment.
-        with_limit: Draw the limit of Corollary 1.1, which is one of MSE on separated data.
+        results: Results of the experiment.
+        with_limit: Draw the limit of Corollary 1.1, which holds for MSE on orthogonal data.
 
     Returns:
         The figure, six panels.
     """
-    figure, axes = _new_figure(2, 3)
-    panels = (
-        (axes[0], 'weight', 0, '(a) weights, distillation alone'),
-        (axes[1], 'weight', 1, '(b) weights, distillation and task'),
-        (axes[2], 'feature', 0, '(c) features, distillation alone'),
-        (axes[3], 'feature', 1, '(d) features, distillation and task'),
-    )
-    for panel, kind, task, title in panels:
-        spectra = results.weight_spectra if kind == 'weight' else results.feature_spectra
-        lowest = _LOWEST_WEIGHT if kind == 'weight' else _LOWEST_VARIANCE
-        _draw_spectra(panel, results, spectra[task], lowest)
-        panel.set_title(title, loc='left')
-    _draw_accuracy(axes[4], results)
-    axes[4].set_title('(e) accuracy on test data', loc='left')
-    _draw_losses(axes[5], results, with_limit)
-    axes[5].set_title('(f) distillation loss, by part', loc='left')
+    figure, panels = new_panels(2, 3, _PANEL_SIZE)
+    for first, kind, spectra, lowest in (
+        (0, 'weights', results.weight_spectra, _LOWEST_WEIGHT),
+        (2, 'features', results.feature_spectra, _LOWEST_VARIANCE),
+    ):
+        for axes, values, task in zip(panels[first:], spectra, TASKS):
+            _draw_spectra(axes, results, values, lowest)
+            axes.set_title(f'{kind}, {task}', loc='left')
+    _draw_accuracy(panels[4], results)
+    _draw_losses(panels[5], results, with_limit)
+    _number(panels)
     return figure
 
 
-def describe_synthetic_results(results: SyntheticResults) -> list[dict[str, Any]]:
-    """The numbers behind the figures, for each D_g.
+def tabulate_synthetic_results(results: SyntheticResults) -> tuple[list[str], list[list[str]]]:
+    """Arrange the numbers behind the figures, one row for each D_g.
 
     Args:
-        results: Of the experiment.
+        results: Results of the experiment.
 
     Returns:
-        For each D_g: ``general_dims``; ``rank_alone`` and ``rank_with_task``, the mean number of
-        singular values of the weight above a thousandth of the largest; ``loss_ratio``, Eq. 1 at
-        the end over Eq. 6, on test data; mean ``accuracy_alone``, ``accuracy_with_task`` and
-        ``teacher_accuracy`` in percent.
+        Header and rows, of means over repeats. A rank is the number of singular values of the
+        student's weight above a thousandth of the largest; ``loss ratio`` is Eq. 1 at the end over
+        Eq. 6, on test data; accuracies are in percent.
     """
     weights = results.weight_spectra
-    ranks = (weights > 1e-3 * weights[..., :1]).sum(-1).mean(-1)
-    ratios = (results.distillation_loss / results.limiting_loss).mean(-1)
-    return [
-        {
-            'general_dims': shared,
-            'rank_alone': float(ranks[0, i]),
-            'rank_with_task': float(ranks[1, i]),
-            'loss_ratio': float(ratios[i]),
-            'accuracy_alone': float(results.accuracy[0, i].mean()),
-            'accuracy_with_task': float(results.accuracy[1, i].mean()),
-            'teacher_accuracy': float(results.teacher_accuracy[i].mean()),
-        }
-        for i, shared in enumerate(results.general_dims)
+    ranks = (weights > 1e-3 * weights[..., :1]).sum(-1)
+    columns = {
+        'rank alone': (ranks[0], '.1f'),
+        'rank with task': (ranks[1], '.1f'),
+        'loss ratio': (results.distillation_loss / results.limiting_loss, '.3f'),
+        'accuracy alone': (results.accuracy[0], '.2f'),
+        'accuracy with task': (results.accuracy[1], '.2f'),
+        'teacher accuracy': (results.teacher_accuracy, '.2f'),
+    }
+    body = [
+        [str(dims), *(f'{values[i].mean():{digits}}' for values, digits in columns.values())]
+        for i, dims in enumerate(results.general_dims)
     ]
+    return ['general dims', *columns], body
 
 
-def _new_figure(rows: int, columns: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * columns, 3.9 * rows), layout='constrained')
-    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]
-    for panel in axes:
-        panel.spines[['top', 'right']].set_visible(False)
-        panel.spines[['left', 'bottom']].set_color(_GREY)
-        panel.tick_params(colors=_GREY)
-        panel.grid(color='#DDDDDD', linewidth=0.7)
-        panel.set_axisbelow(True)
-    return figure, axes
+def _number(panels: list[Axes]) -> None:
+    for letter, axes in zip('abcdef', panels):
+        axes.set_title(f'({letter}) {axes.get_title("left")}', loc='left')
 
 
 def _draw_spectra(
     panel: Axes, results: SyntheticResults, spectra: np.ndarray, lowest: float
 ) -> None:
-    """The mean of the logarithms over repeats, and their range."""
+    """Draw the mean over repeats of the logarithms, and their range."""
     index = np.arange(1, spectra.shape[-1] + 1)
     for i, shared in enumerate(results.general_dims):
         logarithms = np.log10(np.maximum(spectra[i], lowest))
-        colour = _COLOURS[i % len(_COLOURS)]
+        colour = COLOURS[i % len(COLOURS)]
         panel.axvline(shared + 0.5, color=colour, linewidth=0.8, linestyle=(0, (2, 2)))
         panel.fill_between(
             index, logarithms.min(0), logarithms.max(0), color=colour, alpha=0.2, linewidth=0
@@ -222,20 +202,12 @@ def _draw_spectra(
 
 def _draw_accuracy(panel: Axes, results: SyntheticResults) -> None:
     for values, name, colour, marker in (
-        (results.teacher_accuracy, 'teacher', _GREY, 's'),
-        (results.accuracy[1], 'student, distillation and task', _COLOURS[0], 'o'),
-        (results.accuracy[0], 'student, distillation alone', _COLOURS[1], '^'),
+        (results.teacher_accuracy, 'teacher', GREY, 's'),
+        (results.accuracy[1], f'student, {TASKS[1]}', BLUE, 'o'),
+        (results.accuracy[0], f'student, {TASKS[0]}', ORANGE, '^'),
     ):
-        deviation = values.std(-1, ddof=1) if values.shape[-1] > 1 else None
-        panel.errorbar(
-            results.general_dims,
-            values.mean(-1),
-            deviation,
-            color=colour,
-            marker=marker,
-            capsize=3,
-            label=name,
-        )
+        draw_means(panel, results.general_dims, values, color=colour, marker=marker, label=name)
+    panel.set_title('accuracy on test data', loc='left')
     panel.set_xticks(results.general_dims)
     panel.set_xlabel('Shared dimensions $D_g$')
     panel.set_ylabel('Accuracy (%)')
@@ -243,12 +215,12 @@ def _draw_accuracy(panel: Axes, results: SyntheticResults) -> None:
 
 
 def _draw_losses(panel: Axes, results: SyntheticResults, with_limit: bool) -> None:
-    """Of a middle D_g: what the student can learn vanishes, what it cannot stays."""
+    """Draw the two parts of the loss of a middle D_g: only the general part vanishes."""
     middle = len(results.general_dims) // 2
     shared = results.general_dims[middle]
     for name, label, colour in (
-        (f'specific_{shared}', 'specific part', _COLOURS[1]),
-        (f'general_{shared}', 'general part', _COLOURS[0]),
+        (f'specific_{shared}', 'specific part', ORANGE),
+        (f'general_{shared}', 'general part', BLUE),
     ):
         panel.plot(*results.curves[name], color=colour, linewidth=1.8, label=label)
     if with_limit:
@@ -259,6 +231,7 @@ def _draw_losses(panel: Axes, results: SyntheticResults, with_limit: bool) -> No
             linestyle='--',
             label='limit of Corollary 1.1',
         )
+    panel.set_title('distillation loss, by part', loc='left')
     panel.set_yscale('symlog', linthresh=1)
     panel.set_ylim(bottom=0)
     panel.set_xlabel('Iteration')

@@ -1,12 +1,12 @@
-"""Make a small synthetic data set in the format of a real one.
+"""Make a small synthetic data set in the format of RAVDESS, MM-IMDB or VGG-Sound.
 
 Examples:
-    python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips
-    python tools/make_stand_in.py ravdess --out data/stand_in/ravdess_clips --shared 0.25 --seed 3
-    python tools/make_stand_in.py ravdess --out data/stand_in/ravdess --prepared --samples 2560 \
-        --independent
-    python tools/make_stand_in.py mm_imdb --out data/stand_in/mm_imdb
-    python tools/make_stand_in.py vgg_sound --out data/stand_in/vgg_sound_clips
+    python tools/make_synthetic_data.py ravdess --out data/synthetic/ravdess_clips
+    python tools/make_synthetic_data.py ravdess --out data/synthetic/ravdess_clips --shared 0.25
+    python tools/make_synthetic_data.py ravdess --out data/synthetic/ravdess --prepared \
+        --samples 2560 --independent
+    python tools/make_synthetic_data.py mm_imdb --out data/synthetic/mm_imdb
+    python tools/make_synthetic_data.py vgg_sound --out data/synthetic/vgg_sound_clips
 """
 
 from __future__ import annotations
@@ -50,22 +50,24 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--samples',
         type=int,
         metavar='N',
-        help='training samples; half as many for testing and a quarter as many for validation; '
-        'mm_imdb: in the proportions of the real file, which has 15552; the others only with '
-        "--prepared (default: the data set's own)",
+        help='training samples, with N / 4 validation and N / 2 test samples; mm_imdb: in the '
+        'proportions of the real file, which has 15552; the others only with --prepared '
+        "(default: the data set's own)",
     )
     parser.add_argument(
         '--independent',
         action='store_true',
-        help='with --prepared, ravdess: the latents of one modality are independent of those that '
-        'only the other has; takes thousands of samples to learn',
+        help='with --prepared, ravdess: independent latents, so that one modality tells nothing of '
+        "the other's own, not even by way of the emotion; takes thousands of samples to learn",
     )
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
     args = parser.parse_args(arguments)
+    trained_as_written = args.data_set == 'mm_imdb'
+    if args.prepared and trained_as_written:
+        parser.error('--prepared goes with ravdess and vgg_sound: mm_imdb needs no preparation')
     if args.independent and not (args.prepared and args.data_set == 'ravdess'):
         parser.error('--independent goes with ravdess and --prepared')
-    alone = args.data_set == 'mm_imdb'
-    if args.samples is not None and (args.samples < 4 or not (args.prepared or alone)):
+    if args.samples is not None and (args.samples < 4 or not (args.prepared or trained_as_written)):
         parser.error('--samples must be at least 4 and goes with --prepared or mm_imdb')
     return args
 
@@ -94,6 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
             options['samples'] = {'train': count, 'val': count // 4, 'test': count // 2}
         if args.independent:
             options['independent'] = True
+        write = module.write_synthetic_data
+        if args.prepared:
+            write = module.write_prepared_synthetic_data
         write(args.out, seed=args.seed, shared=args.shared, **options)
         print(f'The synthetic {args.data_set} data are in {args.out}.')
 
