@@ -14,6 +14,7 @@ from torch import nn
 from ..distillation.bottlenecks import Bottleneck
 from ..distillation.frozen_model import FrozenModel, select_inputs
 from ..errors import CibaError
+from ..finiteness import postpone_checks, postponed_checks
 from ..registry import MODELS
 
 # In place of a checkpoint's: the time of a step does not depend on the weights.
@@ -106,7 +107,15 @@ def build_step(cfg: Config, case: BenchmarkCase, device: torch.device) -> Callab
     student.init_weights()
     model.to(device).train()
     optim_wrapper = build_optim_wrapper(model, copy.deepcopy(cfg.optim_wrapper))
-    return lambda batch: model.train_step(select_inputs(batch, inputs, 'student'), optim_wrapper)
+
+    def step(batch: dict) -> dict:
+        # As the hook of a training does: numbers are looked at when the step is over.
+        postpone_checks()
+        losses = model.train_step(select_inputs(batch, inputs, 'student'), optim_wrapper)
+        postponed_checks()
+        return losses
+
+    return step
 
 
 def _build_bottleneck(cfg: Config, size: int) -> Bottleneck:

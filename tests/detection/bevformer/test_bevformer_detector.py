@@ -16,9 +16,7 @@ BACKWARD = np.array([[-1.0, 0, 0, 0], [0, 0, -1, 0], [0, -1, 0, 0], [0, 0, 0, 1]
 INTRINSIC = np.array([[30.0, 0, 32], [0, 30, 16], [0, 0, 1]])
 
 
-def build(**head):
-    init_default_scope('mmdet3d')
-    torch.manual_seed(0)
+def model_config(**head):
     settings = dict(
         type='ciba_bev.BEVFormerHead',
         num_classes=3,
@@ -36,25 +34,29 @@ def build(**head):
         feedforward_channels=32,
         dropout=0.0,
     )
-    model = MODELS.build(
-        dict(
-            type='ciba_bev.BEVFormer',
-            num_cams=CAMERAS,
-            use_grid_mask=False,
-            data_preprocessor=dict(
-                type='ciba_bev.DetectionDataPreprocessor',
-                mean=[120.0] * 3,
-                std=[60.0] * 3,
-                bgr_to_rgb=True,
-                pad_size_divisor=32,
-            ),
-            img_backbone=dict(
-                type='mmdet.ResNet', depth=18, base_channels=8, out_indices=(2, 3), norm_eval=True
-            ),
-            img_neck=dict(type='mmdet.FPN', in_channels=[32, 64], out_channels=16, num_outs=2),
-            pts_bbox_head={**settings, **head},
-        )
+    return dict(
+        type='ciba_bev.BEVFormer',
+        num_cams=CAMERAS,
+        use_grid_mask=False,
+        data_preprocessor=dict(
+            type='ciba_bev.DetectionDataPreprocessor',
+            mean=[120.0] * 3,
+            std=[60.0] * 3,
+            bgr_to_rgb=True,
+            pad_size_divisor=32,
+        ),
+        img_backbone=dict(
+            type='mmdet.ResNet', depth=18, base_channels=8, out_indices=(2, 3), norm_eval=True
+        ),
+        img_neck=dict(type='mmdet.FPN', in_channels=[32, 64], out_channels=16, num_outs=2),
+        pts_bbox_head={**settings, **head},
     )
+
+
+def build(**head):
+    init_default_scope('mmdet3d')
+    torch.manual_seed(0)
+    model = MODELS.build(model_config(**head))
     model.init_weights()
     # Weights that use every input: the usual start ignores the query when it samples.
     for name, parameter in model.pts_bbox_head.named_parameters():
