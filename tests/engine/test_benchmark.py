@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -11,14 +12,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from ciba_bev.engine import benchmark
+from ciba_bev.engine import benchmark, benchmark_cases
 from ciba_bev.errors import CibaError
 
 CPU = torch.device('cpu')
-CAMERAS = [
-    f'CAM_{place}'
-    for place in ('FRONT', 'FRONT_RIGHT', 'FRONT_LEFT', 'BACK', 'BACK_LEFT', 'BACK_RIGHT')
-]
 
 
 @pytest.fixture(scope='module')
@@ -78,76 +75,77 @@ def write_config(toy_pair, tmp_path):
     return write
 
 
-def names(variants):
-    return [variant.name for variant in variants]
+def names(cases):
+    return [case.name for case in cases]
 
 
-def make_cost(part, seconds, peak):
-    return benchmark.Cost(benchmark.Variant(part, part), seconds, peak)
+STUDENT, TEACHER = names([benchmark.STUDENT, benchmark.TEACHER])
+SECONDS = {
+    STUDENT: [3.0, 6.0, 30.0],
+    TEACHER: [1.0, 2.0, 10.0],
+    # 1.1, 1.0 and 1.2 of its turn's sum.
+    'first': [4.4, 8.0, 48.0],
+    'second': [2.0, 4.0, 20.0],
+}
+MEBIBYTES = {STUDENT: 600, TEACHER: 400, 'first': 1200, 'second': 500}
 
 
 @pytest.fixture
-def comparison():
-    """Costs whose ratios can be worked out in the head."""
-    return benchmark.Comparison(
-        make_cost('student', [3.0, 6.0, 30.0], 600 * 2**20),
-        make_cost('teacher', [1.0, 2.0, 10.0], 400 * 2**20),
-        [
-            # 1.1, 1.0 and 1.2 of its turn's sum.
-            make_cost('first', [4.4, 8.0, 48.0], 1200 * 2**20),
-            make_cost('second', [2.0, 4.0, 20.0], 500 * 2**20),
-        ],
-        'made up',
-        'on paper',
-    )
+def table():
+    """Costs whose ratios can be worked out in the head, on a CPU."""
+    peaks = {name: size * 2**20 for name, size in MEBIBYTES.items()}
+    return benchmark.summarize(SECONDS, peaks, dict.fromkeys(SECONDS))
 
 
-def test_variants_of_a_code(write_config, tmp_path):
+def test_cases_of_a_code(write_config):
     cfg = Config.fromfile(write_config())
-    prepared, variants = benchmark.prepare(cfg, [2, 8], tmp_path)
-    assert names(variants) == [
+    assert names(benchmark.list_cases(cfg, [2, 8])) == [
         'student, training step',
         'teacher, feature',
         'distiller, all channels',
         'distiller, H = 2',
         'distiller, H = 8',
     ]
-    # What was given stays as it is.
-    assert cfg.model.teacher.checkpoint == 'missing/teacher.pth'
-    assert Path(prepared.model.teacher.checkpoint).is_file()
 
 
-def test_variants_of_features_of_different_widths(write_config, tmp_path):
+def test_cases_of_features_of_different_widths(write_config):
     cfg = Config.fromfile(write_config(equal_widths=False))
-    _, variants = benchmark.prepare(cfg, None, tmp_path)
-    assert names(variants)[2:] == ['distiller, H = 4']
+    assert names(benchmark.list_cases(cfg))[2:] == ['distiller, H = 4']
 
 
-def test_variants_without_a_bottleneck(write_config, tmp_path):
+def test_cases_without_a_bottleneck(write_config):
     cfg = Config.fromfile(write_config(bottleneck=False))
-    _, variants = benchmark.prepare(cfg, None, tmp_path)
-    assert names(variants)[2:] == ['distiller, all channels']
+    assert names(benchmark.list_cases(cfg))[2:] == ['distiller, all channels']
 
 
-def test_pretrained_weights_are_not_fetched(write_config, tmp_path):
-    cfg = Config.fromfile(write_config())
+@pytest.mark.parametrize('several', [False, True])
+def test_pretrained_weights_are_not_fetched(write_config, toy_pair, monkeypatch, several):
     fetched = dict(type='Pretrained', checkpoint='https://localhost/resnet.pth')
-    cfg.model.student.parts = [dict(init_cfg=fetched, depth=50)]
-    prepared, _ = benchmark.prepare(cfg, None, tmp_path)
-    assert prepared.model.student.parts == [dict(init_cfg=None, depth=50)]
+    build = toy_pair.ToyCameraStudent.__init__
+
+    def initialize(self):
+        build(self)
+        self.init_cfg = [dict(type='Normal', layer='Linear'), fetched] if several else fetched
+
+    monkeypatch.setattr(toy_pair.ToyCameraStudent, '__init__', initialize)
+    cfg = Config.fromfile(write_config())
+    for case in (benchmark.STUDENT, benchmark.BenchmarkCase('', 'distiller', 2)):
+        step = benchmark.build_step(cfg, case, CPU)
+        assert step(toy_pair.make_batch(0, 1))['loss'] > 0
 
 
-def test_each_step_does_its_part(write_config, toy_pair, tmp_path, monkeypatch):
-    prepared, variants = benchmark.prepare(Config.fromfile(write_config()), [2], tmp_path)
+def test_each_step_does_its_part(write_config, toy_pair, monkeypatch):
+    cfg = Config.fromfile(write_config())
     models = []
-    build_optimizer = benchmark.build_optim_wrapper
+    build_optimizer = benchmark_cases.build_optim_wrapper
 
     def remember(model, config):
         models.append(model)
         return build_optimizer(model, config)
 
-    monkeypatch.setattr(benchmark, 'build_optim_wrapper', remember)
-    steps = [benchmark.build_step(prepared, variant, CPU) for variant in variants]
+    monkeypatch.setattr(benchmark_cases, 'build_optim_wrapper', remember)
+    cases = benchmark.list_cases(cfg, [2])
+    steps = [benchmark.build_step(cfg, case, CPU) for case in cases]
     assert [type(model).__name__ for model in models] == ['ToyCameraStudent'] + 2 * ['Distiller']
     assert [model.bottleneck_size for model in models[1:]] == [None, 2]
     before = [copy.deepcopy(model.state_dict()) for model in models]
@@ -156,11 +154,12 @@ def test_each_step_does_its_part(write_config, toy_pair, tmp_path, monkeypatch):
     assert teacher.shape == (2, 10, 8, 8)
     assert not teacher.requires_grad
     assert set(everything) == set(code) == {'loss', 'loss_cls', 'loss_distillation'}
+    assert models[2].teacher.encoder.bottleneck_size == 2
     for model, weights in zip(models, before):
         assert not torch.equal(model.state_dict()['head.weight'], weights['head.weight'])
 
 
-def test_variants_take_turns_on_the_same_batches():
+def test_cases_take_turns_on_the_same_batches():
     calls = []
 
     def step_of(name):
@@ -178,47 +177,57 @@ def test_variants_take_turns_on_the_same_batches():
     assert batches == [{'number': 0}, {'number': 1}]
 
 
-def test_ratios_compare_turn_by_turn(comparison):
-    first, second = comparison.distillers
-    assert comparison.time_ratio(first) == pytest.approx(1.1)
-    assert comparison.time_ratio(second) == pytest.approx(0.5)
-    assert comparison.memory_ratio(first) == pytest.approx(1.2)
-    assert comparison.time_ratio(comparison.student) == pytest.approx(0.75)
+def test_ratios_compare_turn_by_turn(table):
+    assert table['of sum'].to_dict() == pytest.approx(
+        {STUDENT: 0.75, TEACHER: 0.25, benchmark.SUM: 1.0, 'first': 1.1, 'second': 0.5}
+    )
+    assert table['median, ms'][benchmark.SUM] == pytest.approx(8000)
+    assert table['peak of sum']['first'] == pytest.approx(1.2)
+    assert 'GPU busy' not in table
 
 
-def test_verdict_names_the_dearest(comparison):
-    assert comparison.verdict() == (
+def test_gpu_is_busy_for_a_part_of_the_median():
+    busy = {STUDENT: 3.0, TEACHER: 1.0, 'first': 6.0, 'second': None}
+    table = benchmark.summarize(SECONDS, MEBIBYTES, busy)
+    assert table['GPU busy'].dropna().to_dict() == pytest.approx(
+        {STUDENT: 0.5, TEACHER: 0.5, benchmark.SUM: 0.5, 'first': 0.75}
+    )
+    busy[TEACHER] = None
+    assert set(benchmark.summarize(SECONDS, MEBIBYTES, busy)['GPU busy'].dropna().index) == {
+        STUDENT,
+        'first',
+    }
+
+
+def test_verdict_names_the_most_expensive(table):
+    assert benchmark.verdict(table) == (
         'time at most 1.100 (first), within the limit of 1.15; '
         'memory at most 1.200 (first), BEYOND the limit of 1.15.'
     )
 
 
-def test_markdown_is_a_table(comparison, capsys):
-    benchmark.show(comparison, 'title', markdown=True)
-    title, setting, data, blank, *table, end, verdict = capsys.readouterr().out.splitlines()
-    assert (title, setting, data, blank, end) == (
-        'title',
-        'on paper',
-        'Batches: made up.',
-        '',
-        '',
+def test_markdown_is_a_table(table, capsys):
+    benchmark.show(table, 'title', ['on paper', 'made up'], markdown=True)
+    title, *notes, blank, header, line, one, two, three, four, five, end, verdict = (
+        capsys.readouterr().out.splitlines()
     )
-    assert verdict == comparison.verdict()
-    assert {line.count('|') for line in table} == {7}
-    assert table[1] == '|---|---:|---:|---:|---:|---:|'
-    cells = [cell.strip() for cell in table[5].split('|')[1:-1]]
-    assert cells == [
-        'first',
-        '8,000.0',
-        '6,200-28,000',
-        '1.100',
-        '1,200',
-        '1.200',
-    ]
+    assert (title, notes, blank, end) == ('title', ['on paper', 'made up'], '', '')
+    assert verdict == benchmark.verdict(table)
+    assert {row.count('|') for row in (header, line, one, two, three, four, five)} == {7}
+    assert line == '| --- | ---: | ---: | ---: | ---: | ---: |'
+    assert four == '| first | 8,000.0 | 6,200-28,000 | 1.100 | 1,200 | 1.200 |'
 
 
-def test_terminal_table_is_not_folded(comparison, capsys):
-    benchmark.show(comparison, 'title', markdown=False)
+def test_a_gpu_that_is_not_watched_has_no_share(capsys):
+    busy = {STUDENT: 3.0, TEACHER: None, 'first': 6.0, 'second': 4.0}
+    table = benchmark.summarize(SECONDS, MEBIBYTES, busy)
+    benchmark.show(table, '', [], markdown=True)
+    rows = [line.split(' | ') for line in capsys.readouterr().out.splitlines() if '|' in line]
+    assert [row[4] for row in rows[2:]] == ['50%', '', '', '75%', '100%']
+
+
+def test_terminal_table_is_not_folded(table, capsys):
+    benchmark.show(table, 'title', [], markdown=False)
     lines = capsys.readouterr().out.splitlines()
     assert any('first' in line and '1,200 ' in line for line in lines)
 
@@ -235,6 +244,13 @@ def test_terminal_table_is_not_folded(comparison, capsys):
 def test_bad_arguments(write_config, options, message):
     with pytest.raises(CibaError, match=message):
         benchmark.compare(Config.fromfile(write_config()), **options)
+
+
+def test_too_few_samples_for_a_batch(write_config):
+    cfg = Config.fromfile(write_config())
+    cfg.train_dataloader.drop_last = True
+    with pytest.raises(CibaError, match='no batch of 9 in the training data of'):
+        benchmark.compare(cfg, batch_size=9)
 
 
 def test_a_config_without_a_code_has_no_sizes(write_config):
@@ -265,32 +281,6 @@ def test_bad_words(words, capsys):
     assert words[0] in capsys.readouterr().err
 
 
-def test_missing_data_are_simulated(tmp_path):
-    loader = dict(
-        batch_size=1,
-        num_workers=2,
-        persistent_workers=True,
-        sampler=dict(type='DefaultSampler', shuffle=True),
-        dataset=dict(
-            type='ciba_bev.NuScenesFrameDataset',
-            data_root='missing/',
-            ann_file='some.pkl',
-            modality=dict(use_lidar=False, use_camera=True),
-            filter_empty_gt=False,
-            data_prefix={camera: f'samples/{camera}' for camera in CAMERAS},
-            pipeline=[
-                dict(type='mmdet3d.LoadMultiViewImageFromFiles', num_views=6),
-                dict(type='mmdet3d.Pack3DDetInputs', keys=['img'], meta_keys=['lidar2cam']),
-            ],
-        ),
-    )
-    cfg = Config(dict(train_dataloader=loader, default_scope='mmdet3d'))
-    batches, origin = benchmark.load_batches(cfg, 2, (64, 36), tmp_path)
-    assert origin == 'simulated frames with images of 64 x 36, as there are no data in missing/'
-    assert [len(batch['data_samples']) for batch in batches] == [2, 2]
-    assert batches[0]['inputs']['img'][1].shape == (6, 3, 36, 64)
-
-
 @pytest.mark.slow
 def test_whole_run(write_config, capsys):
     config = write_config()
@@ -303,6 +293,9 @@ def test_whole_run(write_config, capsys):
     out = capsys.readouterr().out
     assert 'threads: 1, batch size: 3' in out
     assert f'the training data of {config}' in out
+    assert re.search(
+        r'Loader, one process: [\d.]+ samples a second, [\d.]+ CPU-seconds a sample', out
+    )
     rows = [line.split('|')[1:-1] for line in out.splitlines() if line.startswith('|')][2:]
     assert [row[0].strip() for row in rows] == [
         'student, training step',
@@ -317,7 +310,7 @@ def test_whole_run(write_config, capsys):
 
 def test_mixed_precision_needs_a_gpu(monkeypatch, capsys):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-    config = str(benchmark.Path(__file__).resolve().parents[2] / 'configs/mse_bevformer_s_r50.py')
+    config = str(Path(__file__).resolve().parents[2] / 'configs/mse_bevformer_s_r50.py')
     with pytest.raises(SystemExit):
         benchmark.main([config, '--amp'])
     assert '--amp needs a GPU' in capsys.readouterr().err

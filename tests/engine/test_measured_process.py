@@ -1,7 +1,10 @@
 import os
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
-from ciba_bev.engine.measured_process import run_measured
+import pytest
+
+from ciba_bev.engine.measured_process import call_in_process, run_measured
 
 MEBIBYTE = 2**20
 
@@ -29,3 +32,15 @@ raise SystemExit(3)
     assert log.read_text() == 'ended\n'
     # 64 MiB shared by both, counted once, and 64 MiB of the child's own.
     assert 128 * MEBIBYTE < measured.peak_bytes < 190 * MEBIBYTE
+
+
+def test_a_call_in_another_process():
+    assert call_in_process(os.getpid) not in (os.getpid(), os.getppid())
+    # Nothing of one call is there in the next.
+    assert call_in_process(os.putenv, 'CIBA_BEV_TEST', '1') is None
+    assert call_in_process(os.getenv, 'CIBA_BEV_TEST') is None
+
+
+def test_a_process_that_dies():
+    with pytest.raises(BrokenProcessPool):
+        call_in_process(os._exit, 1)

@@ -11,6 +11,9 @@ from ciba_bev.errors import CibaError
 PROJECT = Path(__file__).resolve().parents[2]
 # Tools that end with an error of the user's, and what it says.
 MISTAKES = {
+    'benchmark': (['missing.py'], 'missing.py'),
+    'benchmark_deformable_attention': (['--repeats', '0'], 'repeats is 0'),
+    'compare_operators': (['--threads', '0'], 'threads is 0'),
     'convert_checkpoint': (['missing.pth', 'new.pth', '--model', 'bevformer'], 'missing.pth'),
     'create_data': (['--root-path', 'missing', '--version', 'v1.0-mini'], 'missing'),
     'draw_sample': (['--dataroot', 'missing', '--out', 'new.png'], 'missing has no nuScenes'),

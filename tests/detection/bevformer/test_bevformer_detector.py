@@ -16,7 +16,7 @@ BACKWARD = np.array([[-1.0, 0, 0, 0], [0, 0, -1, 0], [0, -1, 0, 0], [0, 0, 0, 1]
 INTRINSIC = np.array([[30.0, 0, 32], [0, 30, 16], [0, 0, 1]])
 
 
-def build_head(**head):
+def model_config(**head):
     settings = dict(
         type='ciba_bev.BEVFormerHead',
         num_classes=3,
@@ -34,31 +34,29 @@ def build_head(**head):
         feedforward_channels=32,
         dropout=0.0,
     )
-    return {**settings, **head}
+    return dict(
+        type='ciba_bev.BEVFormer',
+        num_cams=CAMERAS,
+        use_grid_mask=False,
+        data_preprocessor=dict(
+            type='ciba_bev.DetectionDataPreprocessor',
+            mean=[120.0] * 3,
+            std=[60.0] * 3,
+            bgr_to_rgb=True,
+            pad_size_divisor=32,
+        ),
+        img_backbone=dict(
+            type='mmdet.ResNet', depth=18, base_channels=8, out_indices=(2, 3), norm_eval=True
+        ),
+        img_neck=dict(type='mmdet.FPN', in_channels=[32, 64], out_channels=16, num_outs=2),
+        pts_bbox_head={**settings, **head},
+    )
 
 
 def build(**head):
     init_default_scope('mmdet3d')
     torch.manual_seed(0)
-    model = MODELS.build(
-        dict(
-            type='ciba_bev.BEVFormer',
-            num_cams=CAMERAS,
-            use_grid_mask=False,
-            data_preprocessor=dict(
-                type='ciba_bev.DetectionDataPreprocessor',
-                mean=[120.0] * 3,
-                std=[60.0] * 3,
-                bgr_to_rgb=True,
-                pad_size_divisor=32,
-            ),
-            img_backbone=dict(
-                type='mmdet.ResNet', depth=18, base_channels=8, out_indices=(2, 3), norm_eval=True
-            ),
-            img_neck=dict(type='mmdet.FPN', in_channels=[32, 64], out_channels=16, num_outs=2),
-            pts_bbox_head=build_head(**head),
-        )
-    )
+    model = MODELS.build(model_config(**head))
     model.init_weights()
     # Weights that use every input: the usual start ignores the query when it samples.
     for name, parameter in model.pts_bbox_head.named_parameters():
@@ -119,7 +117,7 @@ def test_layers_that_may_ignore_strides_get_contiguous_images():
         dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
         stage_with_dcn=(False, False, True, True),
     )
-    model = detector.BEVFormer(pts_bbox_head=build_head(), img_backbone=backbone)
+    model = detector.BEVFormer(model_config()['pts_bbox_head'], img_backbone=backbone)
     received = received_by(model.img_backbone)
     model.img_neck = torch.nn.Identity()
     model.extract_img_feat(images()[None])

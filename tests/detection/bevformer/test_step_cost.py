@@ -5,13 +5,22 @@ from collections import Counter
 
 import pytest
 import torch
-from test_bevformer_detector import CAMERAS, CAR, QUEUE, build, images, prepare
+from mmengine.registry import init_default_scope
+from test_bevformer_detector import CAMERAS, CAR, QUEUE, build, images, model_config, prepare
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from ciba_bev.finiteness import postpone_checks, postponed_checks
+from ciba_bev.ops import voxelization
+from ciba_bev.registry import MODELS
 
 VIEWS = (
     *('view', '_unsafe_view', 'detach', 't', 'transpose', 'expand', 'slice', 'select', 'permute'),
     *('unsqueeze', 'squeeze', 'alias', 'unbind', 'split', 'split_with_sizes', 'as_strided'),
 )
+
+RANGE = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
+EXTENT = [-51.2, -51.2, 51.2, 51.2]
+VOXEL = [1.6, 1.6, 8]
 
 
 class CallCounter(TorchDispatchMode):
@@ -79,3 +88,129 @@ def value_is_used(name):
 def test_the_meta_device_does_tell():
     with pytest.raises((RuntimeError, NotImplementedError)):
         int(torch.ones(3, device='meta').sum())
+
+
+@pytest.fixture
+def distiller(monkeypatch):
+    """A BEVFormer that is distilled from an Object-DGCNN with pillars, as in the quickstart."""
+    # As on a GPU.
+    monkeypatch.setattr(voxelization, '_by_table', voxelization._by_sorting)
+    init_default_scope('mmdet3d')
+    torch.manual_seed(0)
+    layer = dict(max_num_points=8, voxel_size=VOXEL, max_voxels=[2000] * 2, point_cloud_range=RANGE)
+    teacher = dict(
+        type='ciba_bev.ObjectDGCNN',
+        data_preprocessor=dict(
+            type='ciba_bev.DetectionDataPreprocessor', voxel=True, voxel_layer=layer
+        ),
+        pts_voxel_encoder=dict(
+            type='PillarFeatureNet',
+            in_channels=4,
+            feat_channels=[8],
+            voxel_size=VOXEL,
+            point_cloud_range=RANGE,
+            legacy=False,
+        ),
+        pts_middle_encoder=dict(type='PointPillarsScatter', in_channels=8, output_shape=[64, 64]),
+        pts_backbone=dict(
+            type='SECOND',
+            in_channels=8,
+            out_channels=[8],
+            layer_nums=[0],
+            layer_strides=[2],
+            norm_cfg=dict(type='BN'),
+        ),
+        pts_neck=dict(type='mmdet.FPN', in_channels=[8], out_channels=16, num_outs=1),
+        pts_bbox_head=dict(
+            type='ciba_bev.ObjectDGCNNHead',
+            num_classes=3,
+            embed_dims=16,
+            num_levels=1,
+            num_query=10,
+            point_cloud_range=RANGE,
+            num_heads=2,
+        ),
+    )
+    bottleneck = dict(
+        type='ciba_bev.VariationalBottleneck', in_channels=16, out_channels=16, bottleneck_size=4
+    )
+    model = MODELS.build(
+        dict(
+            type='ciba_bev.Distiller',
+            student=model_config(),
+            student_inputs=['img'],
+            student_tap=dict(
+                module='pts_bbox_head',
+                source='input',
+                layout='tokens',
+                grid=[8, 8],
+                extent=EXTENT,
+            ),
+            teacher=dict(
+                config=teacher,
+                checkpoint='none',
+                inputs=['points'],
+                tap=dict(module='pts_neck', index=0, grid=[32, 32], extent=EXTENT),
+            ),
+            bottleneck=dict(config='none', checkpoint='none', size=4),
+        )
+    )
+    model.teacher.fingerprint = 'random weights'
+    model.teacher.encoder = MODELS.build(bottleneck).eval().requires_grad_(False)
+    model.student.init_weights()
+    # As in a training: numbers are looked at when the step is over.
+    postpone_checks()
+    yield model.train()
+    postponed_checks()
+
+
+def count(function):
+    with CallCounter() as counter:
+        function()
+    return counter.calls
+
+
+def test_calls_of_a_distillation_step(distiller, make_sample):
+    """It costs the student's step, the teacher's feature and little more."""
+
+    def batch():
+        points = torch.rand(500, 4, generator=torch.Generator().manual_seed(0)) * 40 - 20
+        sample = make_sample([CAR], [1], frames=QUEUE[-1:])
+        return dict(inputs=dict(img=[images()], points=[points]), data_samples=[sample])
+
+    def step(model, inputs):
+        data = batch()
+        data['inputs'] = {name: data['inputs'][name] for name in inputs}
+        if model is distiller.student:
+            data = model.data_preprocessor(data, True)
+        losses = model(**data, mode='loss')
+        sum(value for name, value in losses.items() if 'loss' in name).backward()
+
+    # Constants are made once and kept.
+    step(distiller, ['img', 'points'])
+    whole = count(lambda: step(distiller, ['img', 'points']))
+    student = count(lambda: step(distiller.student, ['img']))
+    teacher = count(lambda: distiller.teacher.feature(batch()))
+    own = {name: whole[name] - student[name] - teacher[name] for name in whole}
+    print(*(sum(calls.values()) for calls in (whole, student, teacher)))
+    assert sum(whole.values()) < 1550
+    assert sum(teacher.values()) < 150
+    assert 0 < sum(own.values()) < 42
+    # The teacher runs once and as far as its tap, its code is a perceptron's.
+    assert teacher['convolution'] == 3
+    assert own['convolution'] == 0
+    # To learn the number of voxels.
+    assert teacher['_local_scalar_dense'] == 1
+
+
+@pytest.mark.parametrize('normalize', [False, True])
+def test_distillation_does_not_wait_for_the_device(distiller, make_sample, normalize, monkeypatch):
+    """On the meta device, as above: alignment, code, loss and their backward pass."""
+    monkeypatch.setattr(torch, 'autocast', lambda *_, **__: contextlib.nullcontext())
+    distiller.to('meta').normalize_target = normalize
+    teacher_feature = torch.empty(2, 16, 32, 32, device='meta')
+    monkeypatch.setattr(distiller.teacher, 'feature', lambda data, device: teacher_feature)
+    student_feature = torch.empty(2, 16, 8, 8, device='meta', requires_grad=True)
+    loss = distiller._distillation_loss(student_feature, dict(data_samples=[make_sample()] * 2))
+    loss.backward()
+    assert student_feature.grad.shape == student_feature.shape
