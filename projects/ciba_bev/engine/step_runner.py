@@ -157,7 +157,7 @@ class StepRunner:
         return self.record(step.name)['fingerprint'] == self._fingerprint(step)
 
     def record(self, name: str) -> dict[str, float]:
-        """What a complete step took: ``minutes`` and ``peak_memory_gb``."""
+        """Return what a complete step took: ``minutes`` and ``peak_memory_gb``."""
         return json.loads(self._record_file(name).read_text(encoding='utf-8'))
 
     def expected_minutes(self, step: Step) -> float | None:
@@ -265,7 +265,7 @@ class StepRunner:
             self.console.print(escape(line), soft_wrap=True)
 
     def _display(self) -> Live:
-        """The lines that say what is running, kept up to date on a terminal."""
+        """Return the lines that say what is running, kept up to date on a terminal."""
 
         def render() -> Group:
             return Group(*(f'  … {escape(line)}' for line in list(self._progress.values())))
@@ -296,7 +296,7 @@ class StepRunner:
         return self.work_dir / f'{name}.done.json'
 
     def _fingerprint(self, step: Step) -> str:
-        """Changes when the step's command, its config or anything it depends on does."""
+        """Return what changes with the step's command, its config and what it depends on."""
         parts = list(step.command)
         if step.config:
             parts.append(self._config_text(self.root / step.config))
