@@ -157,7 +157,7 @@ def test_algorithm_1_is_shown_for_every_size(work_dir):
     for row in (
         "predicts from the teacher's. 50.2 50.4",
         'encodes the position of a cell. \N{MINUS SIGN}0.2 \N{MINUS SIGN}0.4',
-        "carries of the teacher's feature. 2.75 4.75",
+        "tells about the teacher's feature. 2.75 4.75",
         "BEV feature uses 7.3, the teacher's 14.8. 2.5 4.5",
         'suggested size: H = 4',
     ):
@@ -248,13 +248,13 @@ def test_words_follow_the_numbers(scores, expected):
     [
         (
             (8.0, 5.0),
-            'The BEV feature of the undistilled student has a higher effective rank than that of '
-            'the student distilled with MSE by 3.0.',
+            'The effective rank of the undistilled student is higher than that of the student '
+            'distilled with MSE by 3.0.',
         ),
         (
             (5.0, 6.5),
-            'The BEV feature of the student distilled with MSE has a higher effective rank than '
-            'that of the undistilled student by 1.5.',
+            'The effective rank of the student distilled with MSE is higher than that of the '
+            'undistilled student by 1.5.',
         ),
         (
             (5.0, 6.4),

@@ -157,9 +157,7 @@ def _compare(name: str, one: ReportRow, other: ReportRow) -> str:
     more, less = (one, other) if change > 0 else (other, one)
     by = f'{_NAMES[less.key]} by {abs(change)}'
     if name == RANK:
-        return (
-            f'The BEV feature of {_NAMES[more.key]} has a higher effective rank than that of {by}.'
-        )
+        return f'The effective rank of {_NAMES[more.key]} is higher than that of {by}.'
     return f'By NDS, {_NAMES[more.key]} is better than {by} points.'
 
 
