@@ -1,3 +1,7 @@
+import io
+import re
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -10,6 +14,7 @@ from ciba_bev.quickstart.steps import (
     format_markdown,
     make_table,
     run_quickstart,
+    shorten_table,
     summarise_progress,
 )
 
@@ -53,8 +58,8 @@ argument('--out').write_text(json.dumps({f'metric/{n}': i / 10 for i, n in enume
     'analyze_collapse': """
 argument('--out').mkdir()
 labels = [sys.argv[i + 1] for i, word in enumerate(sys.argv) if word == '--model']
-models = [{'label': label, 'effective_rank': 2.5, 'singular_values': [2.0, 1.0],
-           'channel_energy': None} for label in labels]
+models = [{'label': label, 'effective_rank': 2.5, 'singular_values': [2.0, 1.0]}
+          for label in labels]
 (argument('--out') / 'collapse.json').write_text(json.dumps({'models': models}))
 """,
 }
@@ -157,19 +162,56 @@ def test_finds_a_metric_by_its_short_name():
         find_metric(metrics, 'mATE')
 
 
-def test_tables_have_one_column_a_number():
-    row = ReportRow(
-        key='student',
-        title='student',
+@pytest.fixture
+def row():
+    return ReportRow(
+        key='ciba',
+        title='student, CIBA (8)',
         config='configs/student.py',
         metrics={**dict.fromkeys(quickstart.METRICS, 0.25), 'mAVE': None},
-        effective_rank=2.5,
-        energy_in_code=None,
-        training_minutes=2,
-        peak_memory_gb=1,
+        effective_rank=12.5,
+        training_minutes=120,
+        peak_memory_gb=11,
         paper_nds=43.4,
     )
+
+
+def test_tables_have_one_column_a_number(row):
     rows = make_table([row])
     assert [len(cells) for cells in rows] == [12, 12]
-    assert rows[1][8] == '2.5'
+    assert rows[1][8] == '12.5'
     assert format_markdown(rows).splitlines()[1] == '|' + '---|' * 12
+
+
+def test_the_results_fit_into_80_columns(row):
+    console = Console(width=80, file=io.StringIO())
+    console.print(shorten_table(make_table([row])))
+    lines = console.file.getvalue().splitlines()
+    (line,) = (line for line in lines if 'CIBA' in line)
+    assert re.split(r'\s{2,}', line.strip()) == [
+        'student, CIBA (8)',
+        '0.250',
+        '0.250',
+        '12.5',
+        '120.0 min',
+        '0.434',
+    ]
+    header = ' '.join(lines[: lines.index(line)])
+    assert '…' not in header
+    for word in ('model', 'NDS', 'mAP', 'effective', 'rank', 'training', 'paper'):
+        assert word in header
+
+
+def test_the_same_number_of_pictures_is_drawn_for_every_model(project):
+    run_quickstart(project, project / 'work_dirs', fresh=False)
+    words = [line.split() for line in calls(project) if line.startswith('tools/test.py')]
+    assert [line[line.index('--show-count') + 1] for line in words] == ['2'] * 4
+    folders = {Path(line[line.index('--show-dir') + 1]).name for line in words}
+    assert folders == {'teacher', 'student', 'mse', 'ciba'}
+
+
+def test_the_spread_stands_beside_the_results(project, capsys):
+    work_dir = project / 'work_dirs'
+    run_quickstart(project, work_dir, fresh=False)
+    for text in (capsys.readouterr().out, (work_dir / 'results.md').read_text()):
+        assert 'by up to 0.020 in NDS and 1.4 in effective rank' in ' '.join(text.split())

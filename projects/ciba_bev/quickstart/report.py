@@ -1,7 +1,7 @@
-"""The quickstart's results as one HTML page.
+"""Write the quickstart's results as one HTML page.
 
-Everything is inside the file, pictures included, so that it can be read offline, mailed and
-printed. ``report.html.jinja`` holds the page; this module gathers what it shows.
+Charts and pictures are inside the file, so that it can be read offline, mailed and printed.
+``report.html.jinja`` is the page; this module gathers what it shows.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import io
 import json
 import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence
 
-import cv2
 import jinja2
-import numpy as np
 
 from ..analysis import draw_decoded_spectra, draw_loss_curves, draw_spectra
 from ..errors import CibaError
@@ -26,27 +25,22 @@ from ..files import write_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Twice the largest standard deviation over four seeds of the quickstart's students. Smaller
-# differences between two single runs are not evidence.
-SPREAD_POINTS = 2.0
+NDS, RANK = 'NDS', 'effective rank'
 
-_ERRORS = {
-    'mATE': 'translation, m',
-    'mASE': 'scale, 1 \N{MINUS SIGN} IoU',
-    'mAOE': 'orientation, rad',
-    'mAVE': 'velocity, m/s',
-    'mAAE': 'attribute, 1 \N{MINUS SIGN} accuracy',
+
+# The largest differences between trainings of one model that differ only in seed or machine; the
+# template names them. Smaller differences between two single runs are not evidence.
+SPREADS = {NDS: 2.0, RANK: 1.4}
+_NAMES = {
+    'teacher': 'the teacher',
+    'student': 'the undistilled student',
+    'mse': 'the student distilled with MSE',
+    'ciba': 'the student distilled with CIBA',
 }
-# Narrower than a figure of its own: on a phone the labels stay readable.
+# Narrower than other figures: the labels stay readable on a phone.
 _FIGURE_INCHES = (5.6, 4.7)
-# Base64 makes four bytes of three; with figures and text the page stays below 6 MB.
-_PICTURES_BYTES = 3_900_000
-_PICTURE_WIDTHS = (1600, 1400, 1200, 1000, 800, 600)
-_JPEG_QUALITY = 82
-# Where mmengine logs scalars, in a work folder.
-_SCALARS = '*/vis_data/scalars.json'
-# In cells for what was not measured.
-_DASH = '\N{EN DASH}'
+_PICTURE_PIXELS = 1400
+_JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True)
@@ -60,9 +54,7 @@ class ReportRow:
         metrics: nuScenes' NDS and mAP as fractions and the five errors in their units, by short
             name; None or NaN for what was not measured.
         effective_rank: Effective rank of its BEV feature; None if not measured.
-        energy_in_code: Share of the BEV feature's variance in the distilled channels, 0 to 1;
-            None if there are none.
-        training_minutes: How long its training took.
+        training_minutes: Duration of its training.
         peak_memory_gb: Peak memory of its training, GiB.
         paper_nds: NDS of its row of the paper's Table 2, percent.
     """
@@ -72,43 +64,22 @@ class ReportRow:
     config: str
     metrics: Mapping[str, float | None]
     effective_rank: float | None
-    energy_in_code: float | None
     training_minutes: float
     peak_memory_gb: float
     paper_nds: float
 
-    def points(self, name: str) -> float | None:
-        """Return NDS or mAP in points (percent); None if it was not measured."""
-        value = self.metrics.get(name)
-        return None if value is None or not math.isfinite(value) else 100 * value
+    def value(self, name: str) -> float | None:
+        """Return NDS or mAP in points (percent), or the effective rank; None if not measured."""
+        fraction = self.metrics.get(name)
+        value = self.effective_rank if name == RANK else fraction and 100 * fraction
+        return value if value is not None and math.isfinite(value) else None
 
 
-class Table(NamedTuple):
-    """A table of text.
+class Image(NamedTuple):
+    """A chart or a picture for the page: its data URI, or why it is missing."""
 
-    Attributes:
-        header: Names of the columns; what follows a line break is set small.
-        rows: The cells of each row; the first names the row.
-        marked: Index of a row to emphasise; None for none.
-    """
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    marked: int | None = None
-
-
-class Chart(NamedTuple):
-    """A figure for the page.
-
-    Attributes:
-        source: Data URI of the picture; empty if there is nothing to draw.
-        title: What the picture shows, for readers who do not see it.
-        caption: How to read it; why it is missing if it is.
-    """
-
-    source: str
-    title: str
-    caption: str
+    source: str = ''
+    problem: str = ''
 
 
 def write_report(
@@ -119,18 +90,19 @@ def write_report(
 ) -> None:
     """Write the quickstart's page, complete or not at all.
 
-    Each of these files in ``work_dir`` may be missing; the page then says so in its place:
+    The page says so where one of these files in ``work_dir`` is missing:
     ``bottleneck/bottlenecks.json`` (:class:`BottleneckMetric`), ``collapse/collapse.json``
-    (tools/analyze_collapse.py), ``<key>/*/vis_data/scalars.json`` (mmengine),
-    ``pictures/<key>/*.png`` (tools/test.py) and ``*.done.json`` (:class:`StepRunner`).
+    (tools/analyze_collapse.py), ``<key>/*/vis_data/scalars.json`` (mmengine) and
+    ``pictures/<key>/*.png`` (tools/test.py).
 
     Args:
         path: The HTML file.
         work_dir: The quickstart's work folder.
         rows: One row for each detector, in the order they are shown.
-        total_minutes: How long all steps took together.
+        total_minutes: Duration of all steps together.
     """
     work_dir = Path(work_dir)
+    bottlenecks = _read_bottlenecks(work_dir / 'bottleneck' / 'bottlenecks.json')
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, '.'),
         autoescape=True,
@@ -138,24 +110,22 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters['number'] = _format
     page = environment.get_template('report.html.jinja').render(
         rows=rows,
-        total_minutes=round(total_minutes),
-        results=_results_table(rows),
+        total_minutes=total_minutes,
+        spreads=SPREADS,
         outcome=describe_outcome(rows),
-        details=_details_table(rows),
-        bottlenecks=_bottlenecks(work_dir / 'bottleneck'),
-        spectra=_spectra(work_dir, rows),
-        losses=_losses(work_dir, rows),
+        bottlenecks=bottlenecks,
+        charts=_charts(work_dir, rows, bottlenecks),
         frames=_frames(work_dir / 'pictures', rows),
-        steps=_steps_table(work_dir),
-        folder=_from_here(work_dir),
+        folder=os.path.relpath(work_dir),
     )
     write_file(path, f'{page}\n')
 
 
 def describe_outcome(rows: Sequence[ReportRow]) -> list[str]:
-    """Say in words how the models compare, and which differences are no evidence.
+    """Compare the models in words; order two of them only if they differ by more than the spread.
 
     Args:
         rows: The detectors.
@@ -164,313 +134,161 @@ def describe_outcome(rows: Sequence[ReportRow]) -> list[str]:
         Sentences, plain text.
     """
     found = {row.key: row for row in rows}
-    student = found.get('student')
-    if student is None or student.points('NDS') is None:
-        return ['The undistilled student has no NDS, so there is nothing to compare with.']
-    pairs = [(found[key], student) for key in ('teacher', 'mse', 'ciba') if key in found]
-    if 'mse' in found and 'ciba' in found:
-        pairs.append((found['ciba'], found['mse']))
-    sentences = [_compare(row, other) for row, other in pairs]
-    for row, _ in pairs[:3]:
-        if row.key != 'teacher' and None not in (row.effective_rank, student.effective_rank):
-            sentences.append(
-                f'The BEV feature of {row.title} has an effective rank of '
-                f'{row.effective_rank:.1f}; without distillation it has '
-                f'{student.effective_rank:.1f}.'
-            )
-    return sentences
+    students = [('mse', 'student'), ('ciba', 'student'), ('ciba', 'mse')]
+    # The teacher's feature is of another kind: its rank is no benchmark for a student's.
+    pairs = [(NDS, 'teacher', 'student')]
+    pairs += [(name, *pair) for name in SPREADS for pair in students]
+    return [
+        _compare(name, found[one], found[other])
+        for name, one, other in pairs
+        if one in found and other in found
+    ]
 
 
-def _compare(row: ReportRow, other: ReportRow) -> str:
-    change = _difference(row, other)
-    if change is None:
-        return f'{row.title} or {other.title} has no NDS.'
-    sentence = f'{row.title} against {other.title}: {_signed(change)} NDS points'
-    if abs(round(change, 1)) < SPREAD_POINTS:
-        return (
-            f'{sentence}. Seeds alone differ by up to {SPREAD_POINTS:g} points, so this run does '
-            'not show which of the two is better.'
-        )
-    return f'{sentence}, more than the {SPREAD_POINTS:g} points by which seeds alone differ.'
+def _compare(name: str, one: ReportRow, other: ReportRow) -> str:
+    value, reference = one.value(name), other.value(name)
+    both = f'{_NAMES[one.key]} and {_NAMES[other.key]}'
+    if value is None or reference is None:
+        return f'The {name} of {both} cannot be compared: not both were measured.'
+    # Rounded as it is shown, so that words and numbers agree.
+    change = round(value - reference, 1)
+    if abs(change) <= SPREADS[name]:
+        return f'The {name} of {both} differs by {abs(change)}: this run does not tell them apart.'
+    more, less = (one, other) if change > 0 else (other, one)
+    by = f'{_NAMES[less.key]} by {abs(change)}'
+    if name == RANK:
+        return f'The effective rank of {_NAMES[more.key]} is higher than that of {by}.'
+    return f'By NDS, {_NAMES[more.key]} is better than {by} points.'
 
 
-def _difference(row: ReportRow, other: ReportRow) -> float | None:
-    value, base = row.points('NDS'), other.points('NDS')
-    return None if value is None or base is None else value - base
+def _format(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
+    """Return a number as text: a dash for None and NaN, a real minus sign, and no minus zero."""
+    if value is None or not math.isfinite(value):
+        return '\N{EN DASH}'
+    return f'{round(value * scale, digits) + 0.0:.{digits}f}'.replace('-', '\N{MINUS SIGN}')
 
 
-def _signed(value: float | None) -> str:
-    """Format with a sign always, a real minus sign, and no minus before zero."""
-    if value is None:
-        return _DASH
-    rounded = round(value, 1) + 0.0
-    return f'{rounded:+.1f}'.replace('-', '\N{MINUS SIGN}') if rounded else '0.0'
-
-
-def _number(value: float | None, digits: int = 1) -> str:
-    return _DASH if value is None or not math.isfinite(value) else f'{value:.{digits}f}'
-
-
-def _results_table(rows: Sequence[ReportRow]) -> Table:
-    student = next((row for row in rows if row.key == 'student'), None)
-    body = []
-    for row in rows:
-        change, in_paper = _DASH, _DASH
-        if student is not None and row.key != 'student':
-            change = _signed(_difference(row, student))
-            in_paper = _signed(row.paper_nds - student.paper_nds)
-        body.append(
-            [row.title, _number(row.points('NDS')), change, f'{row.paper_nds:.1f}', in_paper]
-        )
-    return Table(
-        ['model', 'NDS\nhere', 'difference\nhere', 'NDS\npaper', 'difference\npaper'], body
-    )
-
-
-def _details_table(rows: Sequence[ReportRow]) -> Table:
-    header = ['model', 'mAP', *(f'{name}\n{unit}' for name, unit in _ERRORS.items())]
-    header += ['effective rank\nof the BEV feature', 'variance\nin distilled channels']
-    body = []
-    for row in rows:
-        share = row.energy_in_code
-        body.append(
-            [row.title, _number(row.points('mAP'))]
-            + [_number(row.metrics.get(name), 3) for name in _ERRORS]
-            + [_number(row.effective_rank), _DASH if share is None else f'{share:.0%}']
-        )
-    return Table(header, body)
-
-
-def _bottlenecks(folder: Path) -> dict[str, Any]:
-    """Gather what validation measured of each bottleneck."""
-    file = folder / 'bottlenecks.json'
-    content = _read_json(file)
-    if content is None or not content['decoded_spectra']:
-        return {'file': file, 'table': None}
-    metrics = content['metrics']
+def _read_bottlenecks(file: Path) -> dict[str, Any]:
+    """Return what Algorithm 1's validation measured, with the spectra by size; none without it."""
+    content = {'metrics': {}, 'decoded_spectra': {}, 'feature_spectra': {}}
+    if file.is_file():
+        content = json.loads(file.read_text(encoding='utf-8'))
     spectra = {int(name[1:]): values for name, values in content['decoded_spectra'].items()}
-    sizes = sorted(spectra)
-    proposed = int(metrics['suggested_size']) if 'suggested_size' in metrics else None
-    gains = content['largest_gains'] or {}
-    body = [
-        [
-            f'H = {size} (proposed)' if size == proposed else f'H = {size}',
-            _number(metrics[f'h{size}/generation'], 2),
-            f'{metrics[f"h{size}/explained"]:.1%}',
-            f'{metrics[f"h{size}/explained_dynamic"]:.1%}',
-            _number(metrics[f'h{size}/regularization'], 2),
-            _number(metrics[f'h{size}/effective_rank'], 2),
-            _number(gains.get(str(size)), 3),
-        ]
-        for size in sizes
-    ]
-    header = [
-        'bottleneck',
-        'generation loss',
-        "explained\nof the student's variance",
-        'explained\nof what differs between frames',
-        'KL',
-        'effective rank\ndecoded',
-        'gain of a larger H\ndecades',
-    ]
-    decoded = _chart(
-        lambda: draw_decoded_spectra(spectra, proposed),
-        'Spectra of decoded features for each bottleneck size',
-        'Spectra of the decoded features (Fig. 5(b) of the paper). Where lines coincide, a larger '
-        'code adds nothing.',
-    )
+    proposed = content['metrics'].get('suggested_size')
     return {
+        **content,
         'file': file,
-        'table': Table(header, body, None if proposed is None else sizes.index(proposed)),
-        'dynamic': metrics['student/dynamic'],
-        'sizes': sizes,
-        'proposed': proposed,
-        'threshold': content['threshold'],
-        'charts': [decoded, _bottleneck_losses(folder)],
+        'decoded_spectra': spectra,
+        'sizes': sorted(spectra),
+        'proposed': None if proposed is None else int(proposed),
     }
 
 
-def _bottleneck_losses(folder: Path) -> Chart:
-    ending = '.loss_generation'
-    scalars = read_scalars(folder)
-    names = {name for values in scalars.values() for name in values if name.endswith(ending)}
-    curves = {
-        f'H = {size}': _curve(scalars, f'h{size}{ending}')
-        for size in sorted(int(name[1 : -len(ending)]) for name in names)
-    }
-    return _chart(
-        lambda: draw_loss_curves(curves, y_label='Generation loss'),
-        'Generation losses of the bottlenecks over training',
-        'Generation losses of the bottlenecks, all trained in one run.',
-    )
-
-
-def _spectra(work_dir: Path, rows: Sequence[ReportRow]) -> dict[str, Any]:
-    """Draw the spectra of the BEV features: of the students, and of what there is to imitate."""
-    file = work_dir / 'collapse' / 'collapse.json'
-    collapse = _read_json(file)
-    bottleneck = _read_json(work_dir / 'bottleneck' / 'bottlenecks.json')
+def _charts(
+    work_dir: Path, rows: Sequence[ReportRow], bottlenecks: Mapping[str, Any]
+) -> dict[str, Image]:
     titles = {row.key: row.title for row in rows}
-    charts = []
-    if collapse is not None:
-        students = {
-            titles.get(model['label'], model['label']): model['singular_values']
-            for model in collapse['models']
-        }
-        charts.append(
-            _chart(
-                lambda: draw_spectra(students),
-                "Spectra of the students' BEV features",
-                'Variance of the BEV feature along its principal directions (Figs. 5(a) and 6 of '
-                'the paper). A line that drops earlier uses fewer directions.',
-            )
-        )
-    if bottleneck is not None and bottleneck['feature_spectra']:
-        features = {
-            titles.get(name, name): values for name, values in bottleneck['feature_spectra'].items()
-        }
-        charts.append(
-            _chart(
-                lambda: draw_spectra(features),
-                "Spectra of the teacher's and the undistilled student's BEV features",
-                'What there is to imitate: the BEV features of the teacher and of the undistilled '
-                'student, as the bottlenecks were given them.',
-            )
-        )
-    return {'file': None if collapse is not None else file, 'charts': charts}
+    logs = {title: read_scalars(work_dir / key) for key, title in titles.items()}
+    log = read_scalars(work_dir / 'bottleneck')
+    losses = {
+        'detection': {title: _curve(log, 'loss_detection') for title, log in logs.items()},
+        'distillation': {title: _curve(log, 'loss_distillation') for title, log in logs.items()},
+        'generation': {
+            f'H = {h}': _curve(log, f'h{h}.loss_generation') for h in bottlenecks['sizes']
+        },
+    }
+    return {
+        'spectra': _image(_draw_spectra, work_dir, titles, bottlenecks['feature_spectra']),
+        'decoded': _image(
+            draw_decoded_spectra, bottlenecks['decoded_spectra'], bottlenecks['proposed']
+        ),
+        **{name: _image(_draw_losses, name, curves) for name, curves in losses.items()},
+    }
 
 
-def _losses(work_dir: Path, rows: Sequence[ReportRow]) -> dict[str, Any]:
-    detection, distillation, lacking = {}, {}, []
-    for row in rows:
-        scalars = read_scalars(work_dir / row.key)
-        if not scalars:
-            lacking.append(row.title)
-        for values in scalars.values():
-            values['detection'] = values['loss'] - values.get('loss_distillation', 0.0)
-        detection[row.title] = _curve(scalars, 'detection')
-        distillation[row.title] = _curve(scalars, 'loss_distillation')
-    charts = [
-        _chart(
-            lambda: draw_loss_curves(_without_empty(detection), y_label='Detection loss'),
-            'Detection losses over training',
-            'Detection losses, without the distillation loss.',
-        ),
-        _chart(
-            lambda: draw_loss_curves(_without_empty(distillation), y_label='Distillation loss'),
-            'Distillation losses over training',
-            'Distillation losses. MSE compares all channels, CIBA the code only: compare the '
-            'slopes, not the heights.',
-        ),
-    ]
-    return {'lacking': lacking, 'file': work_dir / '<model>' / _SCALARS, 'charts': charts}
+def _draw_spectra(
+    work_dir: Path, titles: Mapping[str, str], features: Mapping[str, list[float]]
+) -> Figure:
+    file = work_dir / 'collapse' / 'collapse.json'
+    if not file.is_file():
+        raise CibaError(f'there is no {file}.')
+    models = json.loads(file.read_text(encoding='utf-8'))['models']
+    spectra = {model['label']: model['singular_values'] for model in models}
+    if 'teacher' in features:
+        spectra = {'teacher': features['teacher'], **spectra}
+    return draw_spectra({titles.get(key, key): values for key, values in spectra.items()})
+
+
+def _draw_losses(name: str, curves: Mapping[str, tuple[list, list]]) -> Figure:
+    logged = {title: curve for title, curve in curves.items() if curve[0]}
+    if not logged:
+        raise CibaError('no */vis_data/scalars.json has them.')
+    return draw_loss_curves(logged, y_label=f'{name.capitalize()} loss')
 
 
 def read_scalars(folder: Path) -> dict[int, dict[str, float]]:
-    """Read what mmengine logged in training, of all runs in a work folder together.
+    """Read what mmengine logged during training, from all runs in a work folder.
 
     Args:
-        folder: The work folder, with one folder for each time the training was begun or resumed.
+        folder: The work folder, with one folder for each start of the training.
 
     Returns:
-        For each step in ascending order, the values by name. Where runs overlap, the later counts.
+        For each step in ascending order, the values by name, and ``loss_detection``, the loss
+        without that of distillation. Where runs overlap, the later counts.
     """
     merged = {}
     # The folders are named after the time.
-    for file in sorted(folder.glob(_SCALARS)):
+    for file in sorted(folder.glob('*/vis_data/scalars.json')):
         for line in file.read_text(encoding='utf-8').splitlines():
-            try:
+            # A run that was stopped may leave half a line.
+            with suppress(json.JSONDecodeError):
                 values = json.loads(line)
-            except json.JSONDecodeError:
-                # The last line of a run that was stopped while it wrote.
-                continue
-            # Lines of a validation count epochs.
-            if 'loss' in values:
-                merged[int(values.get('iter', values['step']))] = values
+                # Lines of a validation count epochs.
+                if 'loss' in values:
+                    values['loss_detection'] = values['loss'] - values.get('loss_distillation', 0)
+                    merged[int(values.get('iter', values['step']))] = values
     return dict(sorted(merged.items()))
 
 
-def _curve(
-    scalars: Mapping[int, Mapping[str, float]], name: str
-) -> tuple[list[float], list[float]]:
-    """The steps at which a value was logged, and the values."""
-    found = {step: values[name] for step, values in scalars.items() if name in values}
+def _curve(log: Mapping[int, Mapping[str, float]], name: str) -> tuple[list[int], list[float]]:
+    """Return the steps at which a value was logged, and the values."""
+    found = {step: values[name] for step, values in log.items() if name in values}
     return list(found), list(found.values())
 
 
-def _without_empty(curves: Mapping[str, tuple[list, list]]) -> dict[str, tuple[list, list]]:
-    return {name: curve for name, curve in curves.items() if curve[0]}
-
-
-def _frames(folder: Path, rows: Sequence[ReportRow]) -> dict[str, Any]:
-    """Gather the pictures of each frame by every model."""
-    files = {
-        row.key: {file.name: file for file in (folder / row.key).glob('*.png')} for row in rows
-    }
-    names = sorted({name for found in files.values() for name in found})
-    limit = _PICTURES_BYTES // max(1, sum(len(found) for found in files.values()))
-    frames = [
-        (
-            Path(name).stem,
-            [
-                _picture(files[row.key][name], row.title, limit)
-                for row in rows
-                if name in files[row.key]
-            ],
-        )
+def _frames(folder: Path, rows: Sequence[ReportRow]) -> dict[str, list[tuple[str, Image]]]:
+    """Return for each frame the title of every model and its picture of the frame."""
+    names = sorted({file.name for row in rows for file in (folder / row.key).glob('*.png')})
+    return {
+        Path(name).stem: [
+            (row.title, _image(_encode_picture, folder / row.key / name)) for row in rows
+        ]
         for name in names
-    ]
-    lacking = [row.title for row in rows if not files[row.key]]
-    return {'lacking': lacking, 'folder': folder / '<model>', 'frames': frames}
+    }
 
 
-def _picture(file: Path, title: str, limit: int) -> Chart:
-    description = f'Detections of {title} on six cameras and in bird-eye view'
-    picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    if picture is None:
-        return Chart('', description, f'{file} cannot be read as a picture.')
-    return Chart(_data_uri('image/jpeg', _encode_within(picture, limit)), description, title)
-
-
-def _encode_within(picture: np.ndarray, limit: int) -> bytes:
-    """Encode a JPEG of at most so many bytes, as wide as that allows."""
-    height, width = picture.shape[:2]
-    for wanted in _PICTURE_WIDTHS:
-        scaled = picture
-        if wanted < width:
-            size = (wanted, max(1, round(height * wanted / width)))
-            scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        _, encoded = cv2.imencode('.jpg', scaled, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        if encoded.size <= limit:
-            break
-    return encoded.tobytes()
-
-
-def _steps_table(work_dir: Path) -> Table | None:
-    files = sorted(work_dir.glob('*.done.json'), key=lambda file: file.stat().st_mtime)
-    body = []
-    for file in files:
-        name, record = file.name[: -len('.done.json')], _read_json(file)
-        minutes, memory = _number(record['minutes']), _number(record['peak_memory_gb'])
-        body.append([name, minutes, memory, f'{name}.log'])
-    return Table(['step', 'minutes', 'peak memory\nGiB', 'log'], body) if body else None
-
-
-def _from_here(folder: Path) -> str:
-    """A folder as a command run in the current folder would name it."""
-    resolved, here = folder.resolve(), Path.cwd().resolve()
-    return str(resolved.relative_to(here)) if here in resolved.parents else str(resolved)
-
-
-def _chart(draw: Callable[[], Figure], title: str, caption: str) -> Chart:
+def _image(make: Callable[..., Figure | bytes], *args: Any) -> Image:
+    """Embed the figure or the JPEG that a function makes, or return the reason why it cannot."""
     try:
-        figure = draw()
-    except CibaError as error:
-        return Chart('', title, f'{title}: {error}')
-    return Chart(_data_uri('image/svg+xml', _to_svg(figure)), title, caption)
+        made = make(*args)
+    except (CibaError, OSError) as error:
+        return Image(problem=str(error))
+    media_type, content = ('image/jpeg', made) if isinstance(made, bytes) else _to_svg(made)
+    return Image(f'data:{media_type};base64,{base64.b64encode(content).decode("ascii")}')
 
 
-def _to_svg(figure: Figure) -> bytes:
+def _encode_picture(file: Path) -> bytes:
+    import PIL.Image
+
+    with PIL.Image.open(file) as opened:
+        picture = opened.convert('RGB')
+    picture.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
+    buffer = io.BytesIO()
+    picture.save(buffer, 'JPEG', quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _to_svg(figure: Figure) -> tuple[str, bytes]:
     import matplotlib
 
     figure.set_size_inches(_FIGURE_INCHES)
@@ -478,12 +296,4 @@ def _to_svg(figure: Figure) -> bytes:
     # Without date and random names the same figure gives the same file.
     with matplotlib.rc_context({'svg.hashsalt': 'ciba_bev'}):
         figure.savefig(buffer, format='svg', transparent=True, metadata={'Date': None})
-    return buffer.getvalue()
-
-
-def _data_uri(media_type: str, content: bytes) -> str:
-    return f'data:{media_type};base64,{base64.b64encode(content).decode("ascii")}'
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    return json.loads(file.read_text(encoding='utf-8')) if file.is_file() else None
+    return 'image/svg+xml', buffer.getvalue()

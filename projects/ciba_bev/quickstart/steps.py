@@ -1,10 +1,10 @@
-"""The body of tools/quickstart.py: the whole method, from nothing, in a simulated world.
+"""Run the quickstart: the whole method, from nothing, in a simulated world.
 
 Simulates a driving world in the nuScenes format; trains a small LiDAR teacher and a small camera
 student in it; trains bottlenecks between the two (Algorithm 1); distils the student with plain MSE
-and with CIBA (Algorithm 2); scores all of them on scenes none has seen, and measures how many
-dimensions their BEV maps use. A step that is complete is not repeated; an interrupted training
-goes on from its last whole epoch.
+and with CIBA (Algorithm 2); scores all four on scenes that none was trained on, and measures the
+effective rank of their BEV features. Complete steps are not repeated; an interrupted training
+resumes from its last complete epoch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from rich.table import Table
 from ..engine.step_runner import Step, StepRunner
 from ..errors import CibaError, exit_with_message
 from ..files import write_file
-from .report import ReportRow, write_report
+from .report import SPREADS, ReportRow, write_report
 
 METRICS = ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE')
 VERSION = 'v1.0-mini'
 SEED = 0
+# Frames that the report shows of every model, the same ones.
 PICTURES = 2
+# The columns of the results that fit into 80 columns of a terminal.
+_TERMINAL_COLUMNS = ('model', 'NDS', 'mAP', 'effective rank', 'training', 'NDS in the paper')
 _PROGRESS = re.compile(
     r'Epoch\((train|val|test)\)\s+(\[.*?\](?=\s)).*?eta: (\S+)(?:.*? loss: (\S+))?'
 )
@@ -44,9 +47,9 @@ class Trained:
     Attributes:
         key: Its name in file names.
         title: Its name in tables.
-        config: What it is trained with.
-        plain_config: What it is scored with: a distilled student is a plain student.
-        paper_nds: Its row of the paper's Table 2, in percent.
+        config: Config of its training.
+        plain_config: Config of its test: a distilled student is a plain student.
+        paper_nds: NDS of its row of the paper's Table 2, in percent.
     """
 
     key: str
@@ -68,7 +71,7 @@ BOTTLENECK = 'configs/quickstart_bottleneck_bevformer.py'
 
 
 class Quickstart:
-    """The steps of the quickstart, and what came out of them.
+    """The steps of the quickstart and their results.
 
     Args:
         root: The project's folder, which holds ``configs`` and ``tools``.
@@ -79,8 +82,8 @@ class Quickstart:
     def __init__(self, root: Path, work_dir: Path, console: Console) -> None:
         self.root = root
         self.work_dir = work_dir
-        self.console = console
-        self.data_root = root / self._config(_TEACHER).data_root
+        self.bottlenecks = work_dir / 'bottleneck' / 'bottlenecks.json'
+        self.collapse = work_dir / 'collapse' / 'collapse.json'
         self.runner = StepRunner(
             self._list_steps(),
             root,
@@ -97,93 +100,57 @@ class Quickstart:
         return self.work_dir / key / f'epoch_{self._config(config).train_cfg.max_epochs}.pth'
 
     def _list_steps(self) -> list[Step]:
-        """The steps; those that the longest chain of others waits for come first."""
+        """Return the steps; those that the longest chain of others waits for come first."""
         teacher, student, mse, ciba = MODELS
         return [
             *self._data_steps(),
+            self._training('student', 'Train the student', _STUDENT, 'convert'),
+            self._training('teacher', 'Train the teacher', _TEACHER, 'convert'),
             self._training(
-                'train_student',
-                f'Train the student ({_STUDENT})',
-                'student',
-                _STUDENT,
-                ['convert'],
-                self._last_checkpoint('student', _STUDENT),
-            ),
-            self._training(
-                'train_teacher',
-                f'Train the teacher ({_TEACHER})',
-                'teacher',
-                _TEACHER,
-                ['convert'],
-                self._last_checkpoint('teacher', _TEACHER),
-            ),
-            self._training(
-                'train_bottleneck',
-                f'Train bottlenecks from teacher to student ({BOTTLENECK})',
                 'bottleneck',
+                'Train bottlenecks from teacher to student',
                 BOTTLENECK,
-                ['train_teacher', 'train_student'],
-                self.work_dir / 'bottleneck' / 'bottlenecks.json',
+                'train_teacher',
+                'train_student',
             ),
-            self._training(
-                'train_ciba',
-                f'Distil the student with CIBA ({ciba.config})',
-                'ciba',
-                ciba.config,
-                ['train_bottleneck'],
-                self._last_checkpoint('ciba', ciba.config),
-            ),
-            self._training(
-                'train_mse',
-                f'Distil the student with MSE ({mse.config})',
-                'mse',
-                mse.config,
-                ['train_teacher'],
-                self._last_checkpoint('mse', mse.config),
-            ),
+            self._training('ciba', 'Distil the student with CIBA', ciba.config, 'train_bottleneck'),
+            self._training('mse', 'Distil the student with MSE', mse.config, 'train_teacher'),
             *(self._scoring(model) for model in (mse, ciba, student, teacher)),
             self._analysis([student, mse, ciba]),
         ]
 
     def _data_steps(self) -> list[Step]:
-        data_root = str(self.data_root)
+        data_root = self.root / self._config(_TEACHER).data_root
         return [
             Step(
                 'simulate',
                 'Simulate a driving world in the nuScenes format',
-                ['tools/simulate_nuscenes.py', '--out', data_root, '--seed', str(SEED)],
-                [self.data_root / VERSION / 'sample.json'],
-                folder=self.data_root,
+                ['tools/simulate_nuscenes.py', '--out', str(data_root), '--seed', str(SEED)],
+                [data_root / VERSION / 'sample.json'],
+                folder=data_root,
             ),
             Step(
                 'convert',
                 'Make the info files that the data sets read',
-                ['tools/create_data.py', '--root-path', data_root, '--version', VERSION],
-                [self.data_root / f'nuscenes_infos_{split}.pkl' for split in ('train', 'val')],
+                ['tools/create_data.py', '--root-path', str(data_root), '--version', VERSION],
+                [data_root / f'nuscenes_infos_{split}.pkl' for split in ('train', 'val')],
                 after=['simulate'],
             ),
         ]
 
-    def _training(
-        self,
-        name: str,
-        title: str,
-        key: str,
-        config: str,
-        after: list[str],
-        output: Path,
-    ) -> Step:
+    def _training(self, key: str, title: str, config: str, *after: str) -> Step:
         folder = self.work_dir / key
         fixed = ['--cfg-options', f'randomness.seed={SEED}']
         if not torch.cuda.is_available():
             # On a GPU some operators have no deterministic form, and would stop the training.
             fixed.append('randomness.deterministic=True')
+        is_bottleneck = config == BOTTLENECK
         return Step(
-            name,
-            title,
+            f'train_{key}',
+            f'{title} ({config})',
             ['tools/train.py', config, '--work-dir', str(folder), *fixed],
-            [output],
-            after=after,
+            [self.bottlenecks if is_bottleneck else self._last_checkpoint(key, config)],
+            after=list(after),
             config=config,
             folder=folder,
             resumes=True,
@@ -208,16 +175,15 @@ class Quickstart:
         )
 
     def _analysis(self, models: list[Trained]) -> Step:
-        command = ['tools/analyze_collapse.py', '--out', str(self.work_dir / 'collapse')]
+        command = ['tools/analyze_collapse.py', '--out', str(self.collapse.parent)]
         for model in models:
             checkpoint = self._last_checkpoint(model.key, model.config)
             command += ['--model', model.key, model.config, str(checkpoint)]
-        command += ['--bottlenecks', str(self.work_dir / 'bottleneck' / 'bottlenecks.json')]
         return Step(
             'analyze',
-            "Measure the dimensions of the students' BEV maps",
-            command,
-            [self.work_dir / 'collapse' / 'collapse.json'],
+            "Measure the effective rank of the students' BEV features",
+            [*command, '--bottlenecks', str(self.bottlenecks)],
+            [self.collapse],
             after=[f'train_{model.key}' for model in models],
         )
 
@@ -231,28 +197,21 @@ class Quickstart:
             CibaError: A step failed.
         """
         self.runner.run()
-        dimensions = self._read_dimensions()
-        return [self._collect(model, dimensions.get(model.key, {})) for model in MODELS]
+        ranks = {
+            model['label']: model['effective_rank'] for model in _read_json(self.collapse)['models']
+        }
+        ranks['teacher'] = _read_json(self.bottlenecks)['metrics']['teacher/effective_rank']
+        return [self._collect(model, ranks[model.key]) for model in MODELS]
 
-    def _read_dimensions(self) -> dict[str, dict[str, Any]]:
-        """What is known of each model's BEV map: effective rank and, if distilled, energy."""
-        collapse = _read_json(self.work_dir / 'collapse' / 'collapse.json')
-        bottleneck = _read_json(self.work_dir / 'bottleneck' / 'bottlenecks.json')
-        found = {model['label']: model for model in collapse['models']}
-        rank = bottleneck['metrics']['teacher/effective_rank']
-        return {**found, 'teacher': {'effective_rank': rank}}
-
-    def _collect(self, model: Trained, dimensions: dict[str, Any]) -> ReportRow:
+    def _collect(self, model: Trained, rank: float) -> ReportRow:
         metrics = _read_json(self.work_dir / model.key / 'metrics.json')
         record = self.runner.record(f'train_{model.key}')
-        energy = dimensions.get('channel_energy') or {}
         return ReportRow(
             key=model.key,
             title=model.title,
             config=model.config,
             metrics={name: find_metric(metrics, name) for name in METRICS},
-            effective_rank=dimensions.get('effective_rank'),
-            energy_in_code=energy.get('variance'),
+            effective_rank=rank,
             training_minutes=record['minutes'],
             peak_memory_gb=record['peak_memory_gb'],
             paper_nds=model.paper_nds,
@@ -264,7 +223,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def reproducible_environment() -> dict[str, str]:
-    """One thread a step: two steps run at once, and sums are taken in the same order always."""
+    """Return environment variables that make a step reproducible on one machine, and faster.
+
+    One thread a step: two steps run at once, and sums are always taken in the same order.
+    """
     names = ('OMP', 'MKL', 'OPENBLAS', 'NUMBA')
     return {
         **{f'{name}_NUM_THREADS': '1' for name in names},
@@ -279,7 +241,7 @@ def reproducible_environment() -> dict[str, str]:
 
 
 def summarise_progress(line: str) -> str | None:
-    """What a line of mmengine's log says about progress, in short; None if nothing."""
+    """Return what a line of mmengine's log says about progress, in short; None if nothing."""
     found = _PROGRESS.search(line)
     if not found:
         return None
@@ -291,7 +253,7 @@ def summarise_progress(line: str) -> str | None:
 
 
 def find_metric(metrics: dict[str, float], name: str) -> float:
-    """A metric by its short name, whatever prefix the evaluator gave it.
+    """Return a metric by its short name, whatever prefix the evaluator gave it.
 
     Args:
         metrics: Full name to value.
@@ -301,7 +263,7 @@ def find_metric(metrics: dict[str, float], name: str) -> float:
         Its value.
 
     Raises:
-        CibaError: No metric, or more than one, is called so.
+        CibaError: No metric has this name, or more than one has.
     """
     found = [value for key, value in metrics.items() if key.split('/')[-1] == name]
     if len(found) != 1:
@@ -310,30 +272,20 @@ def find_metric(metrics: dict[str, float], name: str) -> float:
 
 
 def make_table(rows: list[ReportRow]) -> list[list[str]]:
-    """The results as rows of text, the header first."""
+    """Return the results as rows of text, the header first."""
     table = [['model', *METRICS, 'effective rank', 'training', 'peak memory', 'NDS in the paper']]
     for row in rows:
-        rank = '' if row.effective_rank is None else f'{row.effective_rank:.1f}'
-        table.append(
-            [row.title]
-            + [_format(row.metrics[name]) for name in METRICS]
-            + [rank, f'{row.training_minutes:.1f} min', f'{row.peak_memory_gb:.1f} GB']
-            + [f'{row.paper_nds / 100:.3f}']
-        )
+        numbers = [*((row.metrics[name], 3) for name in METRICS), (row.effective_rank, 1)]
+        cells = ['' if value is None else f'{value:.{digits}f}' for value, digits in numbers]
+        cells += [f'{row.training_minutes:.1f} min', f'{row.peak_memory_gb:.1f} GB']
+        table.append([row.title, *cells, f'{row.paper_nds / 100:.3f}'])
     return table
 
 
 def shorten_table(table: list[list[str]]) -> Table:
-    """What of the results fits into 80 columns.
-
-    Args:
-        table: What :func:`make_table` returns.
-
-    Returns:
-        The table for the terminal.
-    """
+    """Return what fits into 80 columns of a table that :func:`make_table` returned."""
     shown = Table(box=SIMPLE_HEAD)
-    kept = [i for i, name in enumerate(table[0]) if name not in METRICS[2:]]
+    kept = [table[0].index(name) for name in _TERMINAL_COLUMNS]
     for i in kept:
         shown.add_column(table[0][i], justify='right' if i else 'left', no_wrap=i == 0)
     for row in table[1:]:
@@ -341,12 +293,17 @@ def shorten_table(table: list[list[str]]) -> Table:
     return shown
 
 
-def _format(value: float | None) -> str:
-    return '' if value is None else f'{value:.3f}'
+def describe_spread() -> str:
+    """Say which differences between two results are not evidence."""
+    points, rank = SPREADS.values()
+    return (
+        f'Trainings that differ only in seed or machine differ by up to {points / 100:.3f} in NDS '
+        f'and {rank:.1f} in effective rank. Models that are closer are not told apart.'
+    )
 
 
 def format_markdown(rows: list[list[str]]) -> str:
-    """A Markdown table of rows of text, the header first."""
+    """Return rows of text, the header first, as a Markdown table."""
     lines = [f'| {" | ".join(row)} |' for row in rows]
     return '\n'.join([lines[0], '|' + '---|' * len(rows[0]), *lines[1:]])
 
@@ -369,14 +326,14 @@ def run_quickstart(root: Path, work_dir: Path, fresh: bool) -> None:
     rows = quickstart.run()
     minutes = quickstart.runner.total_minutes()
     table = make_table(rows)
-    write_file(work_dir / 'results.md', f'{format_markdown(table)}\n')
-    report = work_dir / 'report.html'
-    write_report(report, work_dir, rows, minutes)
+    write_file(work_dir / 'results.md', f'{format_markdown(table)}\n\n{describe_spread()}\n')
+    write_report(work_dir / 'report.html', work_dir, rows, minutes)
     console.rule('[bold]Results on the simulated validation scenes, scored by nuScenes')
     console.print(shorten_table(table))
+    console.print(describe_spread())
     console.print(f'All steps together: {minutes:.1f} min')
-    console.print(f'With the single errors of nuScenes: {work_dir / "results.md"}')
-    console.print(f'The whole story: {report}')
+    console.print(f'With all errors of nuScenes: {work_dir / "results.md"}')
+    console.print(f'With spectra, losses and pictures: {work_dir / "report.html"}')
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -390,7 +347,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(
         description='Simulate a small nuScenes, train a teacher, a student, bottlenecks and two '
-        'distilled students, score them and look at their dimensions.'
+        'distilled students, score them and measure the effective rank of their BEV features.'
     )
     parser.add_argument('--fresh', action='store_true', help='start over, keep nothing')
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
@@ -409,5 +366,5 @@ def main(root: Path, arguments: list[str] | None = None) -> None:
     try:
         exit_with_message(lambda: run_quickstart(root, work_dir, args.fresh), args.traceback)
     except KeyboardInterrupt:
-        print('\nStopped. Run the same command again to go on from here.', file=sys.stderr)
+        print('\nStopped. Run the same command again to continue from here.', file=sys.stderr)
         sys.exit(130)
