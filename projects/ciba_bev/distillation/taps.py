@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from functools import lru_cache
 from typing import Any, Sequence, Tuple, Union
 
 import torch
@@ -300,24 +301,45 @@ def align_to_student(
         )
     if shapes[0] == shapes[1] and teacher_extent == student_extent:
         return teacher_feature, _whole(shapes[1])
-    columns, x = _covered_centers(shapes[1][1], student_extent[0::2], teacher_extent[0::2])
-    rows, y = _covered_centers(shapes[1][0], student_extent[1::2], teacher_extent[1::2])
-    if not (len(x) and len(y)):
+    window, positions = _covered_cells(
+        shapes[1], tuple(student_extent), tuple(teacher_extent), teacher_feature.device
+    )
+    if positions.numel() == 0:
         raise ConfigError(
             f"the teacher's grid at {teacher_tap.module} covers {teacher_extent} and the "
             f"student's at {student_tap.module} covers {student_extent}: "
             'they have no cell in common.'
         )
-    # Half precision would shift cells of a large grid by several centimetres.
-    positions = torch.stack(torch.meshgrid(y, x, indexing='ij')[::-1], dim=-1)
-    positions = positions.to(device=teacher_feature.device, dtype=torch.float32)
     aligned = F.grid_sample(
         teacher_feature.float(),
         positions.expand(len(teacher_feature), -1, -1, -1),
         padding_mode='border',
         align_corners=False,
     )
-    return aligned.to(teacher_feature.dtype), (rows, columns)
+    return aligned.to(teacher_feature.dtype), window
+
+
+@lru_cache(maxsize=16)
+def _covered_cells(
+    grid: tuple[int, ...],
+    student_extent: tuple[float, ...],
+    teacher_extent: tuple[float, ...],
+    device: torch.device,
+) -> tuple[Window, Tensor]:
+    r"""Return the window of the student's cells that the teacher covers, and their centres.
+
+    They are the same in every step, and a copy to the device would wait for it.
+
+    Returns:
+        The window, and (\*covered, 2) float32 centres as (x, y) in the teacher's [-1, 1].
+    """
+    columns, x = _covered_centers(grid[1], student_extent[0::2], teacher_extent[0::2])
+    rows, y = _covered_centers(grid[0], student_extent[1::2], teacher_extent[1::2])
+    # A tensor made in inference mode could not be saved for a later backward pass.
+    with torch.inference_mode(False):
+        positions = torch.stack(torch.meshgrid(y, x, indexing='ij')[::-1], dim=-1)
+        # Half precision would shift cells of a large grid by several centimetres.
+        return (rows, columns), positions.to(device=device, dtype=torch.float32)
 
 
 def crop(value: Tensor, window: Window) -> Tensor:
