@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Iterator
+
 import cv2
 import numpy as np
 
 from .appearance import Daylight, GroundShadows
 from .primitives import (
     BOX,
+    CONE,
     ELLIPSOID,
     FACADE,
     FOLIAGE,
@@ -156,21 +159,27 @@ _BALL = np.concatenate(
 )
 
 
-def _outline(solids: Primitives, index: int) -> np.ndarray:
-    """Return world points whose convex hull is (nearly) the solid, (N, 3)."""
-    taper = solids.taper[index]
-    if solids.kind[index] == BOX:
-        points = _CUBE.copy()
-        top = points[:, 2] > 0
-        points[top & (points[:, 0] > 0), 0] = 1 - taper[0]
-        points[top & (points[:, 0] < 0), 0] = taper[1] - 1
-        points[top, 1] *= 1 - taper[2]
-    elif solids.kind[index] == ELLIPSOID:
-        points = _BALL
-    else:
-        points = _RINGS.copy()
-        points[points[:, 2] > 0, :2] *= 1 - taper[0]
-    return solids.centre[index] + (points * solids.half_size[index]) @ solids.axes[index].T
+def _outlines(solids: Primitives) -> Iterator[np.ndarray]:
+    """Yield world points whose convex hulls are (nearly) the solids, (solids, points, 3)."""
+    for kind, outline in ((BOX, _CUBE), (ELLIPSOID, _BALL), (CONE, _RINGS)):
+        members = solids.kind == kind
+        points = np.repeat(outline[None], members.sum(), axis=0)
+        taper = solids.taper[members]
+        top = outline[:, 2] > 0
+        if kind == BOX:
+            points[:, top & (outline[:, 0] > 0), 0] = 1 - taper[:, :1]
+            points[:, top & (outline[:, 0] < 0), 0] = taper[:, 1:2] - 1
+            points[:, top, 1] *= 1 - taper[:, 2:]
+        elif kind == CONE:
+            points[:, top, :2] *= 1 - taper[:, :1, None]
+        axes = solids.axes[members].transpose(0, 2, 1)
+        yield solids.centre[members][:, None] + (points * solids.half_size[members][:, None]) @ axes
+
+
+def _fill_hulls(mask: np.ndarray, points: np.ndarray, cell: float) -> None:
+    """Draw the convex hulls of sets of points, (sets, points, 2), from the mask's first centre."""
+    for pixels in np.round(points / cell * 16).astype(np.int32):
+        cv2.fillConvexPoly(mask, cv2.convexHull(pixels), 255, lineType=cv2.LINE_8, shift=4)
 
 
 def ground_shadows(
@@ -202,15 +211,13 @@ def ground_shadows(
     # Low solids within the grid, tall ones also where only their shadow reaches it; the shadows
     # of thin bars would drown in the blur.
     reach = np.minimum(3 * size_of_solid, 30.0)
-    for index in np.flatnonzero((distance < half_extent + reach) & (size_of_solid > 0.2)):
-        points = _outline(solids, index)
-        height = np.maximum(points[:, 2:], 0.0)
-        flat = points[:, :2] - sun_direction[:2] / sun_direction[2] * height
-        pixels = np.round((flat - low) / cell * 16).astype(np.int32)
-        cv2.fillConvexPoly(cast, cv2.convexHull(pixels), 255, lineType=cv2.LINE_8, shift=4)
-        if height.min() < 0.6:
-            pixels = np.round((points[:, :2] - low) / cell * 16).astype(np.int32)
-            cv2.fillConvexPoly(contact, cv2.convexHull(pixels), 255, lineType=cv2.LINE_8, shift=4)
+    nearby = (distance < half_extent + reach) & (size_of_solid > 0.2)
+    for points in _outlines(Primitives(*(column[nearby] for column in solids))):
+        height = np.maximum(points[..., 2:], 0.0)
+        flat = points[..., :2] - sun_direction[:2] / sun_direction[2] * height
+        _fill_hulls(cast, flat - low, cell)
+        on_ground = height.min(axis=(1, 2)) < 0.6
+        _fill_hulls(contact, points[on_ground, :, :2] - low, cell)
     soft = cv2.GaussianBlur(contact, (0, 0), 0.3 / cell)
     blurred = cv2.GaussianBlur(cast, (0, 0), 0.12 / cell)
     darkness = np.maximum(blurred, soft).astype(np.float32) / 255.0
