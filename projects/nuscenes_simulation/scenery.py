@@ -127,17 +127,15 @@ def random_daylight(generator: np.random.Generator) -> Daylight:
     grey_zenith, grey_horizon = np.array([0.60, 0.64, 0.69]), np.array([0.78, 0.80, 0.82])
     exposure = generator.uniform(0.9, 1.1)
     return Daylight(
-        sun_direction=np.array(
-            [
-                np.cos(elevation) * np.cos(azimuth),
-                np.cos(elevation) * np.sin(azimuth),
-                np.sin(elevation),
-            ]
+        sun_direction=(
+            float(np.cos(elevation) * np.cos(azimuth)),
+            float(np.cos(elevation) * np.sin(azimuth)),
+            float(np.sin(elevation)),
         ),
         sun_strength=float(exposure * (0.95 - 0.75 * cloudiness)),
         sky_strength=float(exposure * (0.66 + 0.32 * cloudiness)),
-        zenith=(1 - cloudiness) * clear_zenith + cloudiness * grey_zenith,
-        horizon=(1 - cloudiness) * clear_horizon + cloudiness * grey_horizon,
+        zenith=tuple(((1 - cloudiness) * clear_zenith + cloudiness * grey_zenith).tolist()),
+        horizon=tuple(((1 - cloudiness) * clear_horizon + cloudiness * grey_horizon).tolist()),
         cloudiness=float(cloudiness),
         haze_distance=float(generator.uniform(180, 420)),
         fog_extinction=0.0,
@@ -185,7 +183,7 @@ def _fill_hulls(mask: np.ndarray, points: np.ndarray, cell: float) -> None:
 def ground_shadows(
     solids: Primitives,
     centre: np.ndarray,
-    sun_direction: np.ndarray,
+    sun_direction: tuple[float, float, float],
     half_extent: float = 56.0,
     cell: float = 0.2,
 ) -> GroundShadows:
@@ -194,7 +192,7 @@ def ground_shadows(
     Args:
         solids: Solids in the world.
         centre: World x and y of the middle of the grid.
-        sun_direction: (3,) unit vector towards the sun.
+        sun_direction: Unit vector towards the sun, (x, y, z).
         half_extent: Half the side of the grid in metres.
         cell: Cell size in metres.
 
@@ -211,10 +209,11 @@ def ground_shadows(
     # Low solids within the grid, tall ones also where only their shadow reaches it; the shadows
     # of thin bars would drown in the blur.
     reach = np.minimum(3 * size_of_solid, 30.0)
+    shift = np.array(sun_direction[:2]) / sun_direction[2]
     nearby = (distance < half_extent + reach) & (size_of_solid > 0.2)
     for points in _outlines(Primitives(*(column[nearby] for column in solids))):
         height = np.maximum(points[..., 2:], 0.0)
-        flat = points[..., :2] - sun_direction[:2] / sun_direction[2] * height
+        flat = points[..., :2] - shift * height
         _fill_hulls(cast, flat - low, cell)
         on_ground = height.min(axis=(1, 2)) < 0.6
         _fill_hulls(contact, points[on_ground, :, :2] - low, cell)
