@@ -19,7 +19,6 @@ from .primitives import (
     HORIZONTAL_STRIPES,
     TRUCK_CAB,
     WHEEL,
-    Primitives,
 )
 from .ray_casting import (
     KERB_FACE,
@@ -141,7 +140,8 @@ def marking_strength(along: float, across: float, crosswalks: np.ndarray) -> tup
         0 for bare asphalt to 1 for full paint; True for the yellow centre lines.
     """
     side = abs(across)
-    for middle in crosswalks:
+    for crosswalk in range(len(crosswalks)):
+        middle = crosswalks[crosswalk]
         if abs(along - middle) < 1.7:
             if side < 9.8 and (across + 20.0) % 1.0 < 0.5:
                 return 1.0, False
@@ -390,21 +390,20 @@ def _darkness_at(shadows: GroundShadows, x: float, y: float) -> float:
 
 @inlined
 def _shade_solid(
-    solids: Primitives,
+    solid: np.void,
     index: int,
     light: Daylight,
-    origin: np.ndarray,
+    origin: tuple[float, float, float],
     direction: tuple[float, float, float],
 ) -> tuple[float, Colour]:
     """Return the ray parameter where a ray meets a solid, and the lit colour there."""
-    t, face, x, y, z = intersect(solids, index, origin, direction)
-    nx, ny, nz = surface_normal(solids, index, face, x, y, z)
-    colours, accents, half_size = solids.colour, solids.accent, solids.half_size
+    t, face, x, y, z = intersect(solid, origin, direction)
+    nx, ny, nz = surface_normal(solid, face, x, y, z)
     gloss, colour = _surface_colour(
-        solids.texture[index],
-        (half_size[index, 0], half_size[index, 1], half_size[index, 2]),
-        (colours[index, 0], colours[index, 1], colours[index, 2]),
-        (accents[index, 0], accents[index, 1], accents[index, 2]),
+        solid.texture,
+        (solid.half_size[0], solid.half_size[1], solid.half_size[2]),
+        (solid.colour[0], solid.colour[1], solid.colour[2]),
+        (solid.accent[0], solid.accent[1], solid.accent[2]),
         index,
         face,
         x,
@@ -436,7 +435,7 @@ def _shade_ground(
     crosswalks: np.ndarray,
     shadows: GroundShadows,
     light: Daylight,
-    origin: np.ndarray,
+    origin: tuple[float, float, float],
     direction: tuple[float, float, float],
     distance: float,
 ) -> Colour:
@@ -463,19 +462,19 @@ def _faded(light: Daylight, optical_depth: float, colour: Colour) -> Colour:
 
 @inlined
 def _shade_ray(
-    solids: Primitives,
+    solids: np.ndarray,
     index: int,
     road: RoadRaster,
     crosswalks: np.ndarray,
     shadows: GroundShadows,
     light: Daylight,
-    origin: np.ndarray,
+    origin: tuple[float, float, float],
     direction: tuple[float, float, float],
 ) -> tuple[float, Colour]:
     """Return how far a ray went, infinity for the sky, and the colour it brings home."""
     length = math.sqrt(direction[0] ** 2 + direction[1] ** 2 + direction[2] ** 2)
     if index >= 0:
-        t, colour = _shade_solid(solids, index, light, origin, direction)
+        t, colour = _shade_solid(solids[index], index, light, origin, direction)
     else:
         t, kind, along, across = intersect_ground(road, origin, direction)
         if t * length > _HORIZON_DISTANCE:
@@ -494,7 +493,7 @@ def _shade_ray(
 
 @compiled
 def shade(
-    solids: Primitives,
+    solids: np.ndarray,
     nearest: np.ndarray,
     depth: np.ndarray,
     supersampling: int,
@@ -512,7 +511,7 @@ def shade(
     one stands for all.
 
     Args:
-        solids: Solids in the world.
+        solids: Records of the solids in the world.
         nearest: (H * S, W * S) index of the solid each ray meets, below zero where none is.
         depth: (H * S, W * S) depth of the solids in metres; the ground's depth is written into
             it, at least on the diagonal of each pixel.
@@ -531,6 +530,7 @@ def shade(
     height, width = nearest.shape[0] // supersampling, nearest.shape[1] // supersampling
     image = np.zeros((height, width, 3), dtype=np.float32)
     middle = supersampling // 2
+    position = origin[0], origin[1], origin[2]
     for row in range(height):
         for column in range(width):
             top, left = row * supersampling, column * supersampling
@@ -567,7 +567,7 @@ def shade(
                     )
                     index = nearest[v, u]
                     t, colour = _shade_ray(
-                        solids, index, road, crosswalks, shadows, light, origin, direction
+                        solids, index, road, crosswalks, shadows, light, position, direction
                     )
                     if index < 0:
                         depth[v, u] = t
