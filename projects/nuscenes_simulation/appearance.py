@@ -27,6 +27,7 @@ from .ray_casting import (
     inlined,
     intersect,
     intersect_ground,
+    rotate,
     surface_normal,
 )
 from .road import (
@@ -554,17 +555,7 @@ def shade(
                     if alike and (u - left != v - top or (one_for_all and u - left != middle)):
                         continue
                     x = (u + 0.5 - intrinsic[0, 2]) / intrinsic[0, 0]
-                    direction = (
-                        camera_to_world[0, 0] * x
-                        + camera_to_world[0, 1] * y
-                        + camera_to_world[0, 2],
-                        camera_to_world[1, 0] * x
-                        + camera_to_world[1, 1] * y
-                        + camera_to_world[1, 2],
-                        camera_to_world[2, 0] * x
-                        + camera_to_world[2, 1] * y
-                        + camera_to_world[2, 2],
-                    )
+                    direction = rotate(camera_to_world, (x, y, 1.0))
                     index = nearest[v, u]
                     t, colour = _shade_ray(
                         solids, index, road, crosswalks, shadows, light, position, direction

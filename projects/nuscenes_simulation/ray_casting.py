@@ -224,6 +224,17 @@ def surface_normal(
 
 
 @inlined
+def rotate(rotation: np.ndarray, vector: Sequence[float]) -> tuple[float, float, float]:
+    """Return the product of a matrix (3, 3) and a vector."""
+    x, y, z = vector[0], vector[1], vector[2]
+    return (
+        rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z,
+        rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z,
+        rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z,
+    )
+
+
+@inlined
 def road_coordinates(road: RoadRaster, x: float, y: float) -> tuple[float, float]:
     """Return metres along and across the road at a world point; (0, 1000) off the raster."""
     column = (x - road.origin_x) / road.cell
@@ -372,12 +383,8 @@ def cast_lidar(
     directions = np.empty_like(sensor_directions)
     for a in range(columns):
         for b in range(beams):
-            for component in range(3):
-                directions[a, b, component] = (
-                    rotation[component, 0] * sensor_directions[a, b, 0]
-                    + rotation[component, 1] * sensor_directions[a, b, 1]
-                    + rotation[component, 2] * sensor_directions[a, b, 2]
-                )
+            x, y, z = rotate(rotation, sensor_directions[a, b])
+            directions[a, b, 0], directions[a, b, 1], directions[a, b, 2] = x, y, z
     ranges = np.full((columns, beams), np.inf)
     hits = np.full((columns, beams), NOTHING)
     for a in range(columns):

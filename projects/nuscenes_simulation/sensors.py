@@ -220,9 +220,9 @@ def record_camera(
         np.ascontiguousarray(rotation),
         intrinsic,
     )
-    owners = np.full(nearest.shape, -1)
-    owners[nearest >= 0] = world.solids.object_index[nearest[nearest >= 0]]
-    seen = np.bincount(owners[owners >= 0], minlength=world.object_count)
+    # NOTHING, -1, is the index of the last one.
+    owners = np.append(world.solids.object_index, -1)[nearest]
+    seen = np.bincount(owners.ravel() + 1, minlength=world.object_count + 1)[1:]
     # A film's response: bright surfaces lose contrast instead of turning white.
     picture = 255.0 * (1.0 - np.exp(-1.6 * colours)) * _vignette(width, height)
     picture += _PIXEL_NOISE * generator.standard_normal(picture.shape, dtype=np.float32)
