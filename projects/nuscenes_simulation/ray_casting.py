@@ -3,7 +3,7 @@
 All kernels work in world coordinates and float64.  A ray is ``origin + t * direction``; the
 direction need not be of unit length, and `t` counts in its lengths.
 
-Solids are records (:meth:`.primitives.Primitives.records`).  Numba counts references to an array
+Solids are records (`Primitives.records`).  Numba counts references to an array
 whenever it is passed on, which took longer than the geometry; records it passes on as they are.
 """
 
