@@ -53,6 +53,15 @@ class Primitives(NamedTuple):
     texture: np.ndarray
     reflectivity: np.ndarray
 
+    def records(self) -> np.ndarray:
+        """Return the solids as an array of records (N,), which the kernels read."""
+        columns = zip(self._fields, self)
+        kind = np.dtype([(name, column.dtype, column.shape[1:]) for name, column in columns])
+        records = np.empty(len(self.kind), kind)
+        for name, column in zip(self._fields, self):
+            records[name] = column
+        return records
+
 
 class ShapeBuilder:
     """Collect the solids of an object, in the object's frame.

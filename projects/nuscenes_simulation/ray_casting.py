@@ -2,16 +2,20 @@
 
 All kernels work in world coordinates and float64.  A ray is ``origin + t * direction``; the
 direction need not be of unit length, and `t` counts in its lengths.
+
+Solids are records (`Primitives.records`).  Numba counts references to an array
+whenever it is passed on, which took longer than the geometry; records it passes on as they are.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Sequence
 
 import numba
 import numpy as np
 
-from .primitives import BOX, ELLIPSOID, Primitives
+from .primitives import BOX, ELLIPSOID
 from .road import CARRIAGEWAY_HALF_WIDTH, KERB_HEIGHT, RoadRaster
 
 NO_HIT = np.inf
@@ -29,16 +33,16 @@ after such a change, remove this folder's ``__pycache__``.
 """
 
 inlined = numba.njit(cache=True, error_model='numpy', inline='always')
-"""The same for small helpers: passing `Primitives` on would cost more than what they compute."""
+"""The same for small helpers, whose calls would cost more than what they compute."""
 
 
 @inlined
-def _box_plane(solids: Primitives, index: int, face: int) -> tuple[float, float, float, float]:
+def _box_plane(solid: np.void, face: int) -> tuple[float, float, float, float]:
     """Return plane (a, b, c, d) with a x + b y + c z <= d inside the tapered unit box."""
     if face >= 4:
         return 0.0, 0.0, 1.0 if face == 4 else -1.0, 1.0
     sign = 1.0 if face % 2 == 0 else -1.0
-    lean = solids.taper[index, min(face, 2)] / 2
+    lean = solid.taper[min(face, 2)] / 2
     if face <= 1:
         return sign, 0.0, lean, 1.0 - lean
     return 0.0, sign, lean, 1.0 - lean
@@ -46,8 +50,7 @@ def _box_plane(solids: Primitives, index: int, face: int) -> tuple[float, float,
 
 @inlined
 def _intersect_box(
-    solids: Primitives,
-    index: int,
+    solid: np.void,
     ox: float,
     oy: float,
     oz: float,
@@ -57,7 +60,7 @@ def _intersect_box(
 ) -> tuple[float, int]:
     enter, leave, entered_face = 0.0, np.inf, -1
     for face in range(6):
-        a, b, c, d = _box_plane(solids, index, face)
+        a, b, c, d = _box_plane(solid, face)
         speed = a * dx + b * dy + c * dz
         room = d - (a * ox + b * oy + c * oz)
         if speed > 1e-12:
@@ -125,8 +128,7 @@ def _intersect_cone(
 
 @inlined
 def _intersect_local(
-    solids: Primitives,
-    index: int,
+    solid: np.void,
     ox: float,
     oy: float,
     oz: float,
@@ -134,58 +136,52 @@ def _intersect_local(
     dy: float,
     dz: float,
 ) -> tuple[float, int]:
-    kind = solids.kind[index]
+    kind = solid.kind
     if kind == BOX:
-        return _intersect_box(solids, index, ox, oy, oz, dx, dy, dz)
+        return _intersect_box(solid, ox, oy, oz, dx, dy, dz)
     if kind == ELLIPSOID:
         return _intersect_ball(ox, oy, oz, dx, dy, dz)
-    return _intersect_cone(ox, oy, oz, dx, dy, dz, solids.taper[index, 0])
+    return _intersect_cone(ox, oy, oz, dx, dy, dz, solid.taper[0])
 
 
 @inlined
-def _along_axis(solids: Primitives, index: int, axis: int, x: float, y: float, z: float) -> float:
+def _along_axis(solid: np.void, axis: int, x: float, y: float, z: float) -> float:
     """Express a world vector along one axis of a solid, in units of its half size."""
-    axes = solids.axes
-    projected = axes[index, 0, axis] * x + axes[index, 1, axis] * y + axes[index, 2, axis] * z
-    return projected / solids.half_size[index, axis]
+    axes = solid.axes
+    projected = axes[0, axis] * x + axes[1, axis] * y + axes[2, axis] * z
+    return projected / solid.half_size[axis]
 
 
 @inlined
-def _to_local(
-    solids: Primitives, index: int, x: float, y: float, z: float
-) -> tuple[float, float, float]:
+def _to_local(solid: np.void, x: float, y: float, z: float) -> tuple[float, float, float]:
     """Express a world vector in units of a solid's half sizes along its axes."""
     return (
-        _along_axis(solids, index, 0, x, y, z),
-        _along_axis(solids, index, 1, x, y, z),
-        _along_axis(solids, index, 2, x, y, z),
+        _along_axis(solid, 0, x, y, z),
+        _along_axis(solid, 1, x, y, z),
+        _along_axis(solid, 2, x, y, z),
     )
 
 
 @inlined
-def _origin_to_local(
-    solids: Primitives, index: int, origin: np.ndarray
-) -> tuple[float, float, float]:
+def _origin_to_local(solid: np.void, origin: np.ndarray) -> tuple[float, float, float]:
     """Express a world point in a solid's unit coordinates."""
-    centre = solids.centre
+    centre = solid.centre
     return _to_local(
-        solids,
-        index,
-        origin[0] - centre[index, 0],
-        origin[1] - centre[index, 1],
-        origin[2] - centre[index, 2],
+        solid,
+        origin[0] - centre[0],
+        origin[1] - centre[1],
+        origin[2] - centre[2],
     )
 
 
 @inlined
 def intersect(
-    solids: Primitives, index: int, origin: np.ndarray, direction: np.ndarray
+    solid: np.void, origin: Sequence[float], direction: Sequence[float]
 ) -> tuple[float, int, float, float, float]:
     """Intersect one ray with one solid.
 
     Args:
-        solids: The solids.
-        index: Which of them.
+        solid: Record of the solid.
         origin: Ray origin, (3,) world metres, outside the solid.
         direction: Ray direction, (3,).
 
@@ -193,9 +189,9 @@ def intersect(
         `t` (infinite for a miss), the face (0 to 3 sides, 4 top, 5 bottom) and the hit in the
         solid's unit coordinates.
     """
-    ox, oy, oz = _origin_to_local(solids, index, origin)
-    dx, dy, dz = _to_local(solids, index, direction[0], direction[1], direction[2])
-    t, face = _intersect_local(solids, index, ox, oy, oz, dx, dy, dz)
+    ox, oy, oz = _origin_to_local(solid, origin)
+    dx, dy, dz = _to_local(solid, direction[0], direction[1], direction[2])
+    t, face = _intersect_local(solid, ox, oy, oz, dx, dy, dz)
     if face < 0:
         return t, face, 0.0, 0.0, 0.0
     return t, face, ox + t * dx, oy + t * dy, oz + t * dz
@@ -203,12 +199,12 @@ def intersect(
 
 @inlined
 def surface_normal(
-    solids: Primitives, index: int, face: int, x: float, y: float, z: float
+    solid: np.void, face: int, x: float, y: float, z: float
 ) -> tuple[float, float, float]:
     """Return the outward unit normal in world axes at a hit given in unit coordinates."""
-    kind = solids.kind[index]
+    kind = solid.kind
     if kind == BOX:
-        nx, ny, nz, _ = _box_plane(solids, index, face)
+        nx, ny, nz, _ = _box_plane(solid, face)
     elif kind == ELLIPSOID:
         nx, ny, nz = x, y, z
     elif face == 4:
@@ -217,14 +213,25 @@ def surface_normal(
         nx, ny, nz = 0.0, 0.0, -1.0
     else:
         nx, ny = x, y
-        nz = solids.taper[index, 0] / 2 * math.sqrt(x * x + y * y)
-    axes, half_size = solids.axes, solids.half_size
-    nx, ny, nz = nx / half_size[index, 0], ny / half_size[index, 1], nz / half_size[index, 2]
-    world_x = axes[index, 0, 0] * nx + axes[index, 0, 1] * ny + axes[index, 0, 2] * nz
-    world_y = axes[index, 1, 0] * nx + axes[index, 1, 1] * ny + axes[index, 1, 2] * nz
-    world_z = axes[index, 2, 0] * nx + axes[index, 2, 1] * ny + axes[index, 2, 2] * nz
+        nz = solid.taper[0] / 2 * math.sqrt(x * x + y * y)
+    axes, half_size = solid.axes, solid.half_size
+    nx, ny, nz = nx / half_size[0], ny / half_size[1], nz / half_size[2]
+    world_x = axes[0, 0] * nx + axes[0, 1] * ny + axes[0, 2] * nz
+    world_y = axes[1, 0] * nx + axes[1, 1] * ny + axes[1, 2] * nz
+    world_z = axes[2, 0] * nx + axes[2, 1] * ny + axes[2, 2] * nz
     length = math.sqrt(world_x * world_x + world_y * world_y + world_z * world_z)
     return world_x / length, world_y / length, world_z / length
+
+
+@inlined
+def rotate(rotation: np.ndarray, vector: Sequence[float]) -> tuple[float, float, float]:
+    """Return the product of a matrix (3, 3) and a vector."""
+    x, y, z = vector[0], vector[1], vector[2]
+    return (
+        rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z,
+        rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z,
+        rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z,
+    )
 
 
 @inlined
@@ -291,8 +298,7 @@ def intersect_ground(
 
 @compiled
 def _corners_in_sensor(
-    solids: Primitives,
-    index: int,
+    solid: np.void,
     origin: np.ndarray,
     world_to_sensor: np.ndarray,
     corners: np.ndarray,
@@ -302,10 +308,10 @@ def _corners_in_sensor(
         for row in range(3):
             value = 0.0
             for component in range(3):
-                offset = solids.centre[index, component] - origin[component]
+                offset = solid.centre[component] - origin[component]
                 for axis in range(3):
                     sign = 1.0 if (corner >> axis) & 1 else -1.0
-                    step = solids.half_size[index, axis] * solids.axes[index, component, axis]
+                    step = solid.half_size[axis] * solid.axes[component, axis]
                     offset += sign * step
                 value += world_to_sensor[row, component] * offset
             corners[corner, row] = value
@@ -351,7 +357,7 @@ def _image_window(
 
 @compiled
 def cast_lidar(
-    solids: Primitives,
+    solids: np.ndarray,
     road: RoadRaster,
     origin: np.ndarray,
     rotation: np.ndarray,
@@ -361,7 +367,7 @@ def cast_lidar(
     """Cast every ray of a LiDAR turn.
 
     Args:
-        solids: Solids in the world, none of them above or around the sensor.
+        solids: Records of the solids in the world, none of them above or around the sensor.
         road: Road coordinates for the ground.
         origin: Sensor position, (3,) world metres.
         rotation: Sensor-to-world rotation, (3, 3).
@@ -377,12 +383,8 @@ def cast_lidar(
     directions = np.empty_like(sensor_directions)
     for a in range(columns):
         for b in range(beams):
-            for component in range(3):
-                directions[a, b, component] = (
-                    rotation[component, 0] * sensor_directions[a, b, 0]
-                    + rotation[component, 1] * sensor_directions[a, b, 1]
-                    + rotation[component, 2] * sensor_directions[a, b, 2]
-                )
+            x, y, z = rotate(rotation, sensor_directions[a, b])
+            directions[a, b, 0], directions[a, b, 1], directions[a, b, 2] = x, y, z
     ranges = np.full((columns, beams), np.inf)
     hits = np.full((columns, beams), NOTHING)
     for a in range(columns):
@@ -393,8 +395,9 @@ def cast_lidar(
                 hits[a, b] = GROUND
     world_to_sensor = np.ascontiguousarray(rotation.T)
     corners = np.empty((8, 3))
-    for index in range(len(solids.kind)):
-        _corners_in_sensor(solids, index, origin, world_to_sensor, corners)
+    for index in range(len(solids)):
+        solid = solids[index]
+        _corners_in_sensor(solid, origin, world_to_sensor, corners)
         middle_x, middle_y = np.mean(corners[:, 0]), np.mean(corners[:, 1])
         reach = 0.0
         for corner in range(8):
@@ -414,7 +417,7 @@ def cast_lidar(
         last = math.ceil((math.pi - (middle + low)) / step)
         lowest, highest = np.min(corners[:, 2]), np.max(corners[:, 2])
         nearest = max(math.hypot(middle_x, middle_y) - reach, 1e-6)
-        ox, oy, oz = _origin_to_local(solids, index, origin)
+        ox, oy, oz = _origin_to_local(solid, origin)
         for unwrapped in range(first, last + 1):
             a = unwrapped % columns
             for b in range(beams):
@@ -424,9 +427,9 @@ def cast_lidar(
                 if rise > max(highest, 0.0) * flat or rise < min(lowest, 0.0) * flat:
                     continue
                 dx, dy, dz = _to_local(
-                    solids, index, directions[a, b, 0], directions[a, b, 1], directions[a, b, 2]
+                    solid, directions[a, b, 0], directions[a, b, 1], directions[a, b, 2]
                 )
-                t, face = _intersect_local(solids, index, ox, oy, oz, dx, dy, dz)
+                t, face = _intersect_local(solid, ox, oy, oz, dx, dy, dz)
                 if face >= 0 and t < ranges[a, b] and t <= max_range:
                     ranges[a, b] = t
                     hits[a, b] = index
@@ -435,8 +438,7 @@ def cast_lidar(
 
 @compiled
 def _prepare_planes(
-    solids: Primitives,
-    index: int,
+    solid: np.void,
     ox: float,
     oy: float,
     oz: float,
@@ -449,7 +451,7 @@ def _prepare_planes(
     y planes[p, 2]`` and has ``planes[p, 0]`` to go.
     """
     for face in range(6):
-        a, b, c, d = _box_plane(solids, index, face)
+        a, b, c, d = _box_plane(solid, face)
         planes[face, 0] = d - (a * ox + b * oy + c * oz)
         for slot, row in ((1, 0), (2, 1), (3, 2)):
             planes[face, slot] = a * ray_axes[0, row] + b * ray_axes[1, row] + c * ray_axes[2, row]
@@ -475,7 +477,7 @@ def _cross_planes(planes: np.ndarray, x: float) -> float:
 
 @compiled
 def rasterize(
-    solids: Primitives,
+    solids: np.ndarray,
     object_count: int,
     origin: np.ndarray,
     world_to_camera: np.ndarray,
@@ -486,7 +488,7 @@ def rasterize(
     """Find the nearest solid in every pixel.
 
     Args:
-        solids: Solids in the world, those of one object next to each other.
+        solids: Records of the solids in the world, those of one object next to each other.
         object_count: Number of objects, one more than the largest object index.
         origin: Camera position, (3,) world metres.
         world_to_camera: Rotation, (3, 3); the camera looks along +z with y down.
@@ -508,26 +510,26 @@ def rasterize(
     corners = np.empty((8, 3))
     ray_axes = np.empty((3, 3))
     planes = np.zeros((6, 5))
-    for index in range(len(solids.kind)):
-        _corners_in_sensor(solids, index, origin, world_to_camera, corners)
+    for index in range(len(solids)):
+        solid = solids[index]
+        _corners_in_sensor(solid, origin, world_to_camera, corners)
         first_u, last_u, first_v, last_v = _image_window(corners, intrinsic, width, height)
         if first_u > last_u or first_v > last_v:
             continue
-        ox, oy, oz = _origin_to_local(solids, index, origin)
+        ox, oy, oz = _origin_to_local(solid, origin)
         for axis in range(3):
             for row in range(3):
                 ray_axes[axis, row] = _along_axis(
-                    solids,
-                    index,
+                    solid,
                     axis,
                     world_to_camera[row, 0],
                     world_to_camera[row, 1],
                     world_to_camera[row, 2],
                 )
-        is_box = solids.kind[index] == BOX
+        is_box = solid.kind == BOX
         if is_box:
-            _prepare_planes(solids, index, ox, oy, oz, ray_axes, planes)
-        owner = solids.object_index[index]
+            _prepare_planes(solid, ox, oy, oz, ray_axes, planes)
+        owner = solid.object_index
         for v in range(first_v, last_v + 1):
             y = (v + 0.5 - cy) / fy
             for plane in range(6):
@@ -538,8 +540,7 @@ def rasterize(
                     t = _cross_planes(planes, x)
                 else:
                     t, _ = _intersect_local(
-                        solids,
-                        index,
+                        solid,
                         ox,
                         oy,
                         oz,

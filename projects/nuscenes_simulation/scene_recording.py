@@ -24,6 +24,7 @@ from .nuscenes_tables import (
     yaw_to_quaternion,
 )
 from .primitives import Primitives, concatenate, place_in_world
+from .ray_casting import compiled
 from .road import CARRIAGEWAY_HALF_WIDTH, Road, RoadRaster, random_road
 from .scenery import ground_shadows, random_daylight, random_scenery
 from .sensor_rig import (
@@ -177,16 +178,21 @@ def count_points_in_box(
     Returns:
         Number of points inside or on the surface.
     """
-    offset = points - centre
-    cosine, sine = np.cos(yaw), np.sin(yaw)
-    forward = cosine * offset[:, 0] + sine * offset[:, 1]
-    left = -sine * offset[:, 0] + cosine * offset[:, 1]
-    inside = (
-        (np.abs(forward) <= size[0] / 2)
-        & (np.abs(left) <= size[1] / 2)
-        & (np.abs(offset[:, 2]) <= size[2] / 2)
-    )
-    return int(inside.sum())
+    return int(_count_in_box(points, centre, size / 2, np.cos(yaw), np.sin(yaw)))
+
+
+@compiled
+def _count_in_box(
+    points: np.ndarray, centre: np.ndarray, half_size: np.ndarray, cosine: float, sine: float
+) -> int:
+    count = 0
+    for index in range(len(points)):
+        x, y, z = points[index, 0] - centre[0], points[index, 1] - centre[1], points[index, 2]
+        inside = abs(cosine * x + sine * y) <= half_size[0]
+        inside &= abs(cosine * y - sine * x) <= half_size[1]
+        inside &= abs(z - centre[2]) <= half_size[2]
+        count += inside
+    return count
 
 
 def frame_times(settings: SimulationSettings, index: int) -> list[tuple[float, bool]]:

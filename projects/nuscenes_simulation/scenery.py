@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Iterator
+
 import cv2
 import numpy as np
 
 from .appearance import Daylight, GroundShadows
 from .primitives import (
     BOX,
+    CONE,
     ELLIPSOID,
     FACADE,
     FOLIAGE,
@@ -124,17 +127,15 @@ def random_daylight(generator: np.random.Generator) -> Daylight:
     grey_zenith, grey_horizon = np.array([0.60, 0.64, 0.69]), np.array([0.78, 0.80, 0.82])
     exposure = generator.uniform(0.9, 1.1)
     return Daylight(
-        sun_direction=np.array(
-            [
-                np.cos(elevation) * np.cos(azimuth),
-                np.cos(elevation) * np.sin(azimuth),
-                np.sin(elevation),
-            ]
+        sun_direction=(
+            float(np.cos(elevation) * np.cos(azimuth)),
+            float(np.cos(elevation) * np.sin(azimuth)),
+            float(np.sin(elevation)),
         ),
         sun_strength=float(exposure * (0.95 - 0.75 * cloudiness)),
         sky_strength=float(exposure * (0.66 + 0.32 * cloudiness)),
-        zenith=(1 - cloudiness) * clear_zenith + cloudiness * grey_zenith,
-        horizon=(1 - cloudiness) * clear_horizon + cloudiness * grey_horizon,
+        zenith=tuple(((1 - cloudiness) * clear_zenith + cloudiness * grey_zenith).tolist()),
+        horizon=tuple(((1 - cloudiness) * clear_horizon + cloudiness * grey_horizon).tolist()),
         cloudiness=float(cloudiness),
         haze_distance=float(generator.uniform(180, 420)),
         fog_extinction=0.0,
@@ -156,27 +157,33 @@ _BALL = np.concatenate(
 )
 
 
-def _outline(solids: Primitives, index: int) -> np.ndarray:
-    """Return world points whose convex hull is (nearly) the solid, (N, 3)."""
-    taper = solids.taper[index]
-    if solids.kind[index] == BOX:
-        points = _CUBE.copy()
-        top = points[:, 2] > 0
-        points[top & (points[:, 0] > 0), 0] = 1 - taper[0]
-        points[top & (points[:, 0] < 0), 0] = taper[1] - 1
-        points[top, 1] *= 1 - taper[2]
-    elif solids.kind[index] == ELLIPSOID:
-        points = _BALL
-    else:
-        points = _RINGS.copy()
-        points[points[:, 2] > 0, :2] *= 1 - taper[0]
-    return solids.centre[index] + (points * solids.half_size[index]) @ solids.axes[index].T
+def _outlines(solids: Primitives) -> Iterator[np.ndarray]:
+    """Yield world points whose convex hulls are (nearly) the solids, (solids, points, 3)."""
+    for kind, outline in ((BOX, _CUBE), (ELLIPSOID, _BALL), (CONE, _RINGS)):
+        members = solids.kind == kind
+        points = np.repeat(outline[None], members.sum(), axis=0)
+        taper = solids.taper[members]
+        top = outline[:, 2] > 0
+        if kind == BOX:
+            points[:, top & (outline[:, 0] > 0), 0] = 1 - taper[:, :1]
+            points[:, top & (outline[:, 0] < 0), 0] = taper[:, 1:2] - 1
+            points[:, top, 1] *= 1 - taper[:, 2:]
+        elif kind == CONE:
+            points[:, top, :2] *= 1 - taper[:, :1, None]
+        axes = solids.axes[members].transpose(0, 2, 1)
+        yield solids.centre[members][:, None] + (points * solids.half_size[members][:, None]) @ axes
+
+
+def _fill_hulls(mask: np.ndarray, points: np.ndarray, cell: float) -> None:
+    """Draw the convex hulls of sets of points, (sets, points, 2), from the mask's first centre."""
+    for pixels in np.round(points / cell * 16).astype(np.int32):
+        cv2.fillConvexPoly(mask, cv2.convexHull(pixels), 255, lineType=cv2.LINE_8, shift=4)
 
 
 def ground_shadows(
     solids: Primitives,
     centre: np.ndarray,
-    sun_direction: np.ndarray,
+    sun_direction: tuple[float, float, float],
     half_extent: float = 56.0,
     cell: float = 0.2,
 ) -> GroundShadows:
@@ -185,7 +192,7 @@ def ground_shadows(
     Args:
         solids: Solids in the world.
         centre: World x and y of the middle of the grid.
-        sun_direction: (3,) unit vector towards the sun.
+        sun_direction: Unit vector towards the sun, (x, y, z).
         half_extent: Half the side of the grid in metres.
         cell: Cell size in metres.
 
@@ -202,15 +209,14 @@ def ground_shadows(
     # Low solids within the grid, tall ones also where only their shadow reaches it; the shadows
     # of thin bars would drown in the blur.
     reach = np.minimum(3 * size_of_solid, 30.0)
-    for index in np.flatnonzero((distance < half_extent + reach) & (size_of_solid > 0.2)):
-        points = _outline(solids, index)
-        height = np.maximum(points[:, 2:], 0.0)
-        flat = points[:, :2] - sun_direction[:2] / sun_direction[2] * height
-        pixels = np.round((flat - low) / cell * 16).astype(np.int32)
-        cv2.fillConvexPoly(cast, cv2.convexHull(pixels), 255, lineType=cv2.LINE_8, shift=4)
-        if height.min() < 0.6:
-            pixels = np.round((points[:, :2] - low) / cell * 16).astype(np.int32)
-            cv2.fillConvexPoly(contact, cv2.convexHull(pixels), 255, lineType=cv2.LINE_8, shift=4)
+    shift = np.array(sun_direction[:2]) / sun_direction[2]
+    nearby = (distance < half_extent + reach) & (size_of_solid > 0.2)
+    for points in _outlines(Primitives(*(column[nearby] for column in solids))):
+        height = np.maximum(points[..., 2:], 0.0)
+        flat = points[..., :2] - shift * height
+        _fill_hulls(cast, flat - low, cell)
+        on_ground = height.min(axis=(1, 2)) < 0.6
+        _fill_hulls(contact, points[on_ground, :, :2] - low, cell)
     soft = cv2.GaussianBlur(contact, (0, 0), 0.3 / cell)
     blurred = cv2.GaussianBlur(cast, (0, 0), 0.12 / cell)
     darkness = np.maximum(blurred, soft).astype(np.float32) / 255.0

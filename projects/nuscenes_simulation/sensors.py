@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -42,6 +43,11 @@ class World:
     road_raster: RoadRaster
     light: Daylight
 
+    @functools.cached_property
+    def solid_records(self) -> np.ndarray:
+        """The solids as the kernels read them."""
+        return self.solids.records()
+
 
 @dataclasses.dataclass(frozen=True)
 class CameraRecording:
@@ -74,7 +80,7 @@ def sensor_pose(
 
 @compiled
 def _echo_surfaces(
-    solids: Primitives,
+    solids: np.ndarray,
     road: RoadRaster,
     crosswalks: np.ndarray,
     position: np.ndarray,
@@ -93,9 +99,9 @@ def _echo_surfaces(
                 continue
             ray = rotation @ directions[column, ring]
             if index >= 0:
-                _, face, x, y, z = intersect(solids, index, position, ray)
-                nx, ny, nz = surface_normal(solids, index, face, x, y, z)
-                reflectivity[column, ring] = solids.reflectivity[index]
+                _, face, x, y, z = intersect(solids[index], position, ray)
+                nx, ny, nz = surface_normal(solids[index], face, x, y, z)
+                reflectivity[column, ring] = solids[index].reflectivity
                 cosine[column, ring] = abs(nx * ray[0] + ny * ray[1] + nz * ray[2])
                 continue
             t = ranges[column, ring]
@@ -133,10 +139,10 @@ def record_lidar(
         and (N,) int64 index of the solid each point lies on, below zero on the ground.
     """
     ranges, hits = cast_lidar(
-        world.solids, world.road_raster, position, rotation, directions, max_range
+        world.solid_records, world.road_raster, position, rotation, directions, max_range
     )
     reflectivity, cosine = _echo_surfaces(
-        world.solids,
+        world.solid_records,
         world.road_raster,
         world.road.crosswalks,
         position,
@@ -193,7 +199,7 @@ def record_camera(
     intrinsic = camera.intrinsic.copy()
     intrinsic[:2] *= supersampling
     depth, nearest, covered = rasterize(
-        world.solids,
+        world.solid_records,
         world.object_count,
         position,
         np.ascontiguousarray(rotation.T),
@@ -202,7 +208,7 @@ def record_camera(
         height * supersampling,
     )
     colours = shade(
-        world.solids,
+        world.solid_records,
         nearest,
         depth,
         supersampling,
@@ -214,9 +220,9 @@ def record_camera(
         np.ascontiguousarray(rotation),
         intrinsic,
     )
-    owners = np.full(nearest.shape, -1)
-    owners[nearest >= 0] = world.solids.object_index[nearest[nearest >= 0]]
-    seen = np.bincount(owners[owners >= 0], minlength=world.object_count)
+    # NOTHING, -1, is the index of the last one.
+    owners = np.append(world.solids.object_index, -1)[nearest]
+    seen = np.bincount(owners.ravel() + 1, minlength=world.object_count + 1)[1:]
     # A film's response: bright surfaces lose contrast instead of turning white.
     picture = 255.0 * (1.0 - np.exp(-1.6 * colours)) * _vignette(width, height)
     picture += _PIXEL_NOISE * generator.standard_normal(picture.shape, dtype=np.float32)

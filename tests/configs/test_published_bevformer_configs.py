@@ -131,7 +131,7 @@ def test_distillation_trains_the_published_student(size):
         'ciba_bev.LoadPointsFromMultiSweeps',
         'PointsRangeFilter',
         'PointShuffle',
-        'Pack3DDetInputs',
+        'ciba_bev.Pack3DDetInputs',
     ]
     assert 'ciba_bev.SpectrumHook' in [hook.type for hook in config.custom_hooks]
 

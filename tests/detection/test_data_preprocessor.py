@@ -9,9 +9,11 @@ import pytest
 import torch
 from mmdet3d.models.data_preprocessors import Det3DDataPreprocessor
 from mmengine.config import Config
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ciba_bev.detection.data_preprocessor import DetectionDataPreprocessor
 from ciba_bev.detection.photometric_distortion import distort
+from ciba_bev.ops import voxelization
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SETTINGS = dict(
@@ -115,3 +117,32 @@ def test_voxels_of_the_teachers_are_those_of_mmdet3d(name, training, make_sample
         assert ours[key].dtype == value.dtype
         assert torch.equal(ours[key], value), key
     assert len(ours['voxels']) > 1000
+
+
+def test_voxels_wait_for_the_device_once_a_sample(make_sample, monkeypatch):
+    """Once for their number; sizes and bounds are on the device already."""
+    # The way of all devices but the CPU.
+    monkeypatch.setattr(voxelization, '_by_table', voxelization._by_sorting)
+    waits = []
+
+    class Waits(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            name = function.overloadpacket._qualified_op_name
+            # Reading a value, counting, and a tensor made from a list.
+            if name in {'aten::_local_scalar_dense', 'aten::nonzero', 'aten::lift_fresh'}:
+                waits.append(name)
+            return function(*args, **(kwargs or {}))
+
+    settings = Config.fromfile(CONFIGS / 'objectdgcnn_pillar02.py', import_custom_modules=False)
+    preprocessor = DetectionDataPreprocessor(
+        **{key: value for key, value in settings.model.data_preprocessor.items() if key != 'type'}
+    )
+    points = [torch.randn(count, 5) for count in (300, 200)]
+    batch = dict(inputs=dict(points=points), data_samples=[make_sample() for _ in points])
+    # The first batch brings the constants to the device.
+    expected = preprocessor(copy.deepcopy(batch))['inputs']['voxels']
+    with Waits():
+        found = preprocessor(batch)['inputs']['voxels']
+    assert waits == ['aten::_local_scalar_dense'] * 2
+    for key, value in expected.items():
+        assert torch.equal(found[key], value)

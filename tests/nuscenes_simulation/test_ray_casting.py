@@ -30,39 +30,39 @@ def straight_road() -> RoadRaster:
     return road.raster()
 
 
-def one_box(centre: tuple[float, float, float], size: tuple[float, float, float]) -> Primitives:
+def one_box(centre: tuple[float, float, float], size: tuple[float, float, float]) -> np.ndarray:
     """An upright box with its faces along the axes."""
     low, high = np.array(centre) - np.array(size) / 2, np.array(centre) + np.array(size) / 2
     builder = ShapeBuilder()
     builder.box((low[0], high[0]), (low[1], high[1]), (low[2], high[2]), GREY)
-    return builder.build()._replace(object_index=np.array([0]))
+    return builder.build().records()
 
 
 def test_ray_meets_the_near_face_of_a_box():
     solids = one_box((10.0, 0.0, 1.0), (4.0, 2.0, 2.0))
-    t, face, x, y, z = intersect(solids, 0, np.zeros(3), np.array([1.0, 0.05, 0.1]))
+    t, face, x, y, z = intersect(solids[0], np.zeros(3), np.array([1.0, 0.05, 0.1]))
     assert t == pytest.approx(8.0)
     assert (x, y, z) == pytest.approx((-1.0, 0.4, -0.2))
-    assert surface_normal(solids, 0, face, x, y, z) == pytest.approx((-1.0, 0.0, 0.0))
+    assert surface_normal(solids[0], face, x, y, z) == pytest.approx((-1.0, 0.0, 0.0))
 
 
 def test_ray_beside_or_away_from_a_box_misses():
     solids = one_box((10.0, 0.0, 1.0), (4.0, 2.0, 2.0))
-    assert intersect(solids, 0, np.zeros(3), np.array([1.0, 0.2, 0.1]))[0] == np.inf
-    assert intersect(solids, 0, np.zeros(3), np.array([-1.0, 0.0, 0.0]))[0] == np.inf
+    assert intersect(solids[0], np.zeros(3), np.array([1.0, 0.2, 0.1]))[0] == np.inf
+    assert intersect(solids[0], np.zeros(3), np.array([-1.0, 0.0, 0.0]))[0] == np.inf
 
 
 def test_tapered_box_leans_back():
     builder = ShapeBuilder()
     builder.box((-1, 1), (-1, 1), (0, 2), GREY, taper=(0.5, 0.0, 0.0))
-    solids = builder.build()
+    solids = builder.build().records()
     # The front face runs from x = 1 at the bottom to x = 0.5 at the top.
     for height in (0.2, 1.0, 1.8):
         t, face, x, y, z = intersect(
-            solids, 0, np.array([5.0, 0.0, height]), np.array([-1.0, 0.0, 0.0])
+            solids[0], np.array([5.0, 0.0, height]), np.array([-1.0, 0.0, 0.0])
         )
         assert 5.0 - t == pytest.approx(1.0 - 0.25 * height)
-        normal = surface_normal(solids, 0, face, x, y, z)
+        normal = surface_normal(solids[0], face, x, y, z)
         assert normal == pytest.approx(np.array([1.0, 0.0, 0.25]) / np.hypot(1.0, 0.25))
 
 
@@ -70,12 +70,12 @@ def test_ball_and_cone_follow_their_equations():
     builder = ShapeBuilder()
     builder.ellipsoid((0.0, 0.0, 0.0), (2.0, 1.0, 1.0), GREY)
     builder.cone((0.0, 0.0), (0.0, 2.0), 1.0, GREY, taper=0.5)
-    solids = builder.build()
-    t, _, _, _, _ = intersect(solids, 0, np.array([10.0, 0.5, 0.0]), np.array([-1.0, 0.0, 0.0]))
+    solids = builder.build().records()
+    t, _, _, _, _ = intersect(solids[0], np.array([10.0, 0.5, 0.0]), np.array([-1.0, 0.0, 0.0]))
     assert 10.0 - t == pytest.approx(2.0 * np.sqrt(1 - 0.25))
-    t, _, _, _, _ = intersect(solids, 1, np.array([10.0, 0.0, 1.0]), np.array([-1.0, 0.0, 0.0]))
+    t, _, _, _, _ = intersect(solids[1], np.array([10.0, 0.0, 1.0]), np.array([-1.0, 0.0, 0.0]))
     assert 10.0 - t == pytest.approx(0.75)
-    t, face, _, _, _ = intersect(solids, 1, np.array([0.3, 0.0, 9.0]), np.array([0.0, 0.0, -1.0]))
+    t, face, _, _, _ = intersect(solids[1], np.array([0.3, 0.0, 9.0]), np.array([0.0, 0.0, -1.0]))
     assert (t, face) == (pytest.approx(7.0), 4)
 
 
@@ -115,7 +115,7 @@ def random_solids(generator: np.random.Generator, count: int) -> Primitives:
 
 
 def test_lidar_windows_lose_no_hit(straight_road: RoadRaster):
-    solids = random_solids(np.random.default_rng(0), 40)
+    solids = random_solids(np.random.default_rng(0), 40).records()
     origin, rotation = np.array([0.0, 0.0, 1.8]), np.eye(3)
     rotation[1:, 1:] = [[np.cos(0.02), -np.sin(0.02)], [np.sin(0.02), np.cos(0.02)]]
     directions = lidar_ray_directions(16, 90)
@@ -124,7 +124,7 @@ def test_lidar_windows_lose_no_hit(straight_road: RoadRaster):
     for column in range(90):
         for ring in range(16):
             ray = rotation @ directions[column, ring]
-            distances = [intersect(solids, index, origin, ray)[0] for index in range(40)]
+            distances = [intersect(solids[index], origin, ray)[0] for index in range(40)]
             ground = intersect_ground(straight_road, origin, ray)[0]
             nearest = min(*distances, ground)
             if nearest > 100.0:
@@ -138,7 +138,7 @@ def test_lidar_windows_lose_no_hit(straight_road: RoadRaster):
 def test_image_windows_lose_no_hit():
     # Solids as near as two metres, so that some reach behind the camera.
     solids = random_solids(np.random.default_rng(1), 40)
-    solids = solids._replace(centre=solids.centre * np.array([0.4, 0.4, 1.0]))
+    solids = solids._replace(centre=solids.centre * np.array([0.4, 0.4, 1.0])).records()
     origin = np.array([0.0, 0.0, 1.5])
     world_to_camera = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
     intrinsic = np.array([[30.0, 0.0, 32.0], [0.0, 30.0, 18.0], [0.0, 0.0, 1.0]])
@@ -148,7 +148,7 @@ def test_image_windows_lose_no_hit():
         for column in range(64):
             ray_in_camera = np.array([(column + 0.5 - 32) / 30, (row + 0.5 - 18) / 30, 1.0])
             ray = world_to_camera.T @ ray_in_camera
-            distances = np.array([intersect(solids, i, origin, ray)[0] for i in range(40)])
+            distances = np.array([intersect(solids[i], origin, ray)[0] for i in range(40)])
             expected_covered += np.isfinite(distances)
             if np.isfinite(distances).any():
                 assert nearest[row, column] == np.argmin(distances)

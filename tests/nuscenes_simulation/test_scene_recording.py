@@ -11,6 +11,8 @@ from shapely.geometry import Polygon
 
 from nuscenes_simulation.appearance import add_fog
 from nuscenes_simulation.object_shapes import CLASS_NAMES
+from nuscenes_simulation.primitives import ShapeBuilder, place_in_world
+from nuscenes_simulation.ray_casting import intersect, road_coordinates
 from nuscenes_simulation.road import CARRIAGEWAY_HALF_WIDTH
 from nuscenes_simulation.scene_recording import Scene, build_scene, count_points_in_box
 from nuscenes_simulation.scenery import ground_shadows
@@ -110,6 +112,54 @@ def test_lidar_points_of_objects_lie_in_their_boxes(scene: Scene):
     assert set(np.unique(points[:, 4])) <= set(range(32))
 
 
+def test_points_are_counted_inside_and_on_the_surface():
+    generator = np.random.default_rng(0)
+    centre, size, yaw = np.array([40.0, -25.0, 1.0]), np.array([4.0, 1.5, 2.0]), 0.7
+    points = centre + generator.uniform(-3, 3, (5000, 3))
+    inside = (np.abs(into_box(points, centre, yaw)) <= size / 2).all(axis=1)
+    assert 200 < inside.sum() < 1000
+    assert count_points_in_box(points, centre, size, yaw) == inside.sum()
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    assert count_points_in_box(corners, np.zeros(3), np.full(3, 2.0), 0.0) == 8
+    assert count_points_in_box(np.zeros((0, 3)), centre, size, yaw) == 0
+
+
+# Outlines of ellipsoids and cones lie within them: they are of 8 points a circle.
+@pytest.mark.parametrize(
+    ('kind', 'covered'), [('box', 0.93), ('ellipsoid', 0.84), ('cone', 0.84)], ids=str
+)
+def test_shadows_are_the_solids_along_the_rays_of_the_sun(kind: str, covered: float):
+    builder = ShapeBuilder()
+    grey = np.full(3, 0.5)
+    # High enough to leave no contact shadow.
+    if kind == 'box':
+        builder.box((-2, 2), (-1, 1), (1, 4), grey, taper=(0.6, 0.1, 0.4))
+    elif kind == 'ellipsoid':
+        builder.ellipsoid((0, 0, 3), (2, 1, 1.5), grey)
+    else:
+        builder.cone((0, 0), (1, 4), 1.5, grey, taper=0.7)
+    solids = place_in_world(builder.build(), np.array([100.0, 50.0, 0.0]), 0.5, 0)
+    sun = np.array([0.5, -0.3, 0.6]) / np.linalg.norm([0.5, -0.3, 0.6])
+    shadows = ground_shadows(solids, np.array([99.0, 52.0]), tuple(sun.tolist()), 8.0, 0.16)
+    rows, columns = np.indices(shadows.darkness.shape)
+    ground = np.stack(
+        [
+            shadows.origin_x + columns * shadows.cell,
+            shadows.origin_y + rows * shadows.cell,
+            np.zeros(rows.shape),
+        ],
+        axis=-1,
+    ).reshape(-1, 3)
+    # A ray towards the sun meets the solid, or does not.
+    (solid,) = solids.records()
+    blocked = np.array([np.isfinite(intersect(solid, point, sun)[0]) for point in ground])
+    dark = shadows.darkness.reshape(-1)
+    assert blocked.sum() > 200
+    assert dark[blocked].mean() > covered
+    # The blur of the edge.
+    assert dark[~blocked].sum() < 0.1 * blocked.sum()
+
+
 def test_rendered_pixels_lie_in_projected_boxes(
     scene: Scene, recordings: dict[str, CameraRecording]
 ):
@@ -192,8 +242,6 @@ def test_every_class_is_around_and_where_it_belongs(scene: Scene):
 
 
 def test_road_raster_inverts_the_centreline(scene: Scene):
-    from nuscenes_simulation.ray_casting import road_coordinates
-
     for along in (-40.0, 3.3, 57.0):
         for across in (-12.0, 0.0, 8.0):
             x, y, _ = scene.road.place(along, across)

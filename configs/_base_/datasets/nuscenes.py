@@ -48,7 +48,9 @@ load_sweeps = dict(
 )
 load_latest_sweeps = dict(load_sweeps, test_mode=True)
 # Bytes, as they are decoded: the data preprocessor distorts, normalizes and pads them.
-load_images = dict(type='LoadMultiViewImageFromFiles', num_views=6, backend_args=backend_args)
+load_images = dict(
+    type='ciba_bev.LoadMultiViewImageFromFiles', num_views=6, backend_args=backend_args
+)
 # Intrinsics are scaled with the images. "transforms" gives the scale.
 resize_images = dict(type='MultiViewWrapper', collected_keys=['scale_factor', 'img_shape'])
 load_boxes = dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True)
@@ -79,12 +81,12 @@ camera_targets = [
     dict(type='ObjectRangeFilter', point_cloud_range=point_cloud_range),
     dict(type='ObjectNameFilter', classes=class_names),
     dict(
-        type='Pack3DDetInputs',
+        type='ciba_bev.Pack3DDetInputs',
         keys=['img', 'gt_bboxes_3d', 'gt_labels_3d'],
         meta_keys=pack_meta_keys,
     ),
 ]
-pack_images = dict(type='Pack3DDetInputs', keys=['img'], meta_keys=pack_meta_keys)
+pack_images = dict(type='ciba_bev.Pack3DDetInputs', keys=['img'], meta_keys=pack_meta_keys)
 train_pipeline = [*load_train_images, *camera_targets]
 test_pipeline = [load_images, pack_images]
 
@@ -98,7 +100,7 @@ lidar_camera_targets = [
     dict(type='ObjectNameFilter', classes=class_names),
     dict(type='PointShuffle'),
     dict(
-        type='Pack3DDetInputs',
+        type='ciba_bev.Pack3DDetInputs',
         keys=['points', 'img', 'gt_bboxes_3d', 'gt_labels_3d'],
         meta_keys=pack_meta_keys,
     ),
@@ -110,7 +112,7 @@ lidar_camera_pipeline = [*load_train_points, *load_train_images, *lidar_camera_t
 load_latest_points = [load_points, load_latest_sweeps]
 pack_features = [
     dict(type='PointsRangeFilter', point_cloud_range=point_cloud_range),
-    dict(type='Pack3DDetInputs', keys=['points', 'img'], meta_keys=pack_meta_keys),
+    dict(type='ciba_bev.Pack3DDetInputs', keys=['points', 'img'], meta_keys=pack_meta_keys),
 ]
 feature_pipeline = [*load_latest_points, load_images, *pack_features]
 

@@ -6,7 +6,7 @@ data_root = 'data/simulated/'
 # The simulated LiDAR sees 40 m.
 point_cloud_range = [-40.0, -40.0, -5.0, 40.0, 40.0, 3.0]
 
-load_images = dict(type='LoadMultiViewImageFromFiles', num_views=6, backend_args=None)
+load_images = dict(type='ciba_bev.LoadMultiViewImageFromFiles', num_views=6, backend_args=None)
 # Recorded without intermediate sweeps.
 load_both_sensors = [
     dict(type='LoadPointsFromFile', coord_type='LIDAR', load_dim=5, use_dim=4, backend_args=None),
@@ -22,7 +22,7 @@ train_pipeline = [
     load_images,
     *targets,
     dict(
-        type='Pack3DDetInputs',
+        type='ciba_bev.Pack3DDetInputs',
         keys=['img', 'gt_bboxes_3d', 'gt_labels_3d'],
         meta_keys={{_base_.pack_meta_keys}},
     ),
@@ -31,7 +31,7 @@ lidar_camera_pipeline = [
     *load_both_sensors,
     *targets,
     dict(
-        type='Pack3DDetInputs',
+        type='ciba_bev.Pack3DDetInputs',
         keys=['points', 'img', 'gt_bboxes_3d', 'gt_labels_3d'],
         meta_keys={{_base_.pack_meta_keys}},
     ),
@@ -39,7 +39,9 @@ lidar_camera_pipeline = [
 # Algorithm 1 needs both sensors in validation too, and no annotations.
 feature_pipeline = [
     *load_both_sensors,
-    dict(type='Pack3DDetInputs', keys=['points', 'img'], meta_keys={{_base_.pack_meta_keys}}),
+    dict(
+        type='ciba_bev.Pack3DDetInputs', keys=['points', 'img'], meta_keys={{_base_.pack_meta_keys}}
+    ),
 ]
 
 train_dataloader = dict(

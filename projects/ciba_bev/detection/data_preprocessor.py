@@ -7,9 +7,12 @@ from typing import Any, Iterator, Sequence
 
 import torch
 from mmdet3d.models.data_preprocessors import Det3DDataPreprocessor
+from mmdet3d.structures import Det3DDataSample
 from mmengine.dist import get_rank
 from torch import Tensor
+from torch.nn import functional
 
+from ..ops.constants import constant_tensor
 from ..ops.voxelization import Voxelization
 from ..registry import MODELS
 from .photometric_distortion import PhotometricDistortion, distort
@@ -66,6 +69,38 @@ class DetectionDataPreprocessor(Det3DDataPreprocessor):
             count = sum(math.prod(image.shape[:-3]) for image in images)
             data = {**data, _DISTORTIONS: self.photometric_distortion.draw(count, generator)}
         return super().simple_process(data, training)
+
+    @torch.no_grad()
+    def voxelize(self, points: list[Tensor], data_samples: list[Det3DDataSample]) -> dict:
+        """Group the points of each sample into voxels.
+
+        Args:
+            points: (N, features) of each sample, on the device.
+            data_samples: Read by other kinds of voxels than hard ones only.
+
+        Returns:
+            What mmdet3d's preprocessor returns; for hard voxels of all samples, M together,
+            ``voxels`` (M, max_points, features), ``coors`` (M, 4) int32 as (sample, z, y, x),
+            ``num_points`` (M,) int32 and ``voxel_centers`` (M, 3) as (x, y, z) in metres.
+        """
+        if self.voxel_type != 'hard':
+            return super().voxelize(points, data_samples)
+        features, cells, counts = zip(*(self.voxel_layer(cloud) for cloud in points))
+        voxels = torch.cat(features)
+        coordinates = torch.cat(
+            [functional.pad(own, (1, 0), value=sample) for sample, own in enumerate(cells)]
+        )
+        # mmdet3d copies these numbers to the device for each sample, and waits for it.
+        size, lower = (
+            constant_tensor(tuple(numbers), voxels.dtype, voxels.device)
+            for numbers in (self.voxel_layer.voxel_size, self.voxel_layer.point_cloud_range[:3])
+        )
+        return {
+            'voxels': voxels,
+            'coors': coordinates,
+            'num_points': torch.cat(counts),
+            'voxel_centers': (coordinates[:, 1:].flip(1) + 0.5) * size + lower,
+        }
 
     def collate_data(self, data: dict) -> dict:
         """Move a batch to the device and make one tensor of its images.

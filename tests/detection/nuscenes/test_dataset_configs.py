@@ -52,6 +52,7 @@ def test_a_batch_has_what_the_models_read(build_dataset, dataset_file, name, spl
         assert images.shape == (6 * frames, 3, 54, 96)
         # A quarter of what floats would take on their way to the device.
         assert images.dtype == uint8
+        assert images.is_contiguous()
         assert {'img_shape', 'cam2img', 'lidar2cam', 'can_bus', 'scene_token'} <= set(
             sample.metainfo
         )

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -71,6 +72,39 @@ def test_an_item_is_the_current_frame_with_images_before_it(
         metainfo = single[index]['data_samples'].metainfo
         np.testing.assert_array_equal(frame['lidar2cam'], metainfo['lidar2cam'])
         np.testing.assert_array_equal(frame['cam2img'], metainfo['cam2img'])
+
+
+def test_past_images_are_decoded_into_the_place_of_the_sequence(two_scenes, monkeypatch):
+    dataset = two_scenes()
+    written = []
+    split = cv2.split
+
+    def note(image, planes):
+        written.append(planes[0].ctypes.data)
+        return split(image, planes)
+
+    monkeypatch.setattr(cv2, 'split', note)
+    images = dataset[5]['inputs']['img']
+    assert images.is_contiguous()
+    assert images.untyped_storage().nbytes() == images.numel() == 4 * 6 * 3 * 54 * 96
+    # The current frame comes first.
+    own, past = written[:6], written[6:]
+    begin, size = images.data_ptr(), 3 * 54 * 96
+    assert past == list(range(begin, begin + 18 * size, size))
+    assert all(not begin <= address < begin + images.numel() for address in own)
+
+
+def test_transforms_of_mmdet3d_give_the_same_sequences(two_scenes, plain_pipeline):
+    stock = [{**step, 'type': step['type'].split('.')[-1]} for step in plain_pipeline]
+    assert [step['type'] for step in stock] != [step['type'] for step in plain_pipeline]
+    samples = []
+    for pipeline in (plain_pipeline, stock):
+        dataset = two_scenes(pipeline=pipeline)
+        np.random.seed(0)
+        samples.append(dataset[6])
+    ours, theirs = samples
+    assert torch.equal(ours['inputs']['img'], theirs['inputs']['img'])
+    assert tokens_of(ours) == tokens_of(theirs)
 
 
 def test_each_preceding_frame_is_left_out_at_times_and_by_the_seed(two_scenes):

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any, Iterable, Sequence
 
 import numpy as np
-import torch
 from mmengine.dataset import Compose
+from torch import Tensor
 
 from ...errors import ConfigError
 from ...registry import DATASETS
+from ..loading import empty_for_batch
 from .can_bus import relative_can_bus
 from .data_checks import NeededFields
 from .frame_dataset import NuScenesFrameDataset, iterate_transforms
@@ -157,15 +158,19 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
             frames = [self._describe_frame(current.metainfo, index, previous)]
         else:
             queue = self._draw_queue(index)
-            samples = [self._load_images(past) for past in queue[:-1]] + [packed]
-            packed['inputs']['img'] = torch.cat([sample['inputs']['img'] for sample in samples])
+            images = packed['inputs']['img']
+            queue_images = empty_for_batch((len(queue), *images.shape), images.dtype)
+            queue_images[-1] = images
             frames = []
-            for position, sample in enumerate(samples):
+            for position, member in enumerate(queue):
+                metainfo = current.metainfo
+                if position < len(queue) - 1:
+                    metainfo = self._load_images(member, queue_images[position])
                 previous = queue[position - 1] if position else None
-                if previous == queue[position]:
+                if previous == member:
                     previous = None
-                metainfo = sample['data_samples'].metainfo
-                frames.append(self._describe_frame(metainfo, queue[position], previous))
+                frames.append(self._describe_frame(metainfo, member, previous))
+            packed['inputs']['img'] = queue_images.flatten(0, 1)
         current.set_metainfo({'frames': frames})
         return packed
 
@@ -194,15 +199,22 @@ class NuScenesSequenceDataset(NuScenesFrameDataset):
         del past[np.random.randint(self.queue_length)]
         return past
 
-    def _load_images(self, index: int) -> dict:
+    def _load_images(self, index: int, out: Tensor) -> dict:
+        """Load the images of one frame into a tensor; return what is known about them."""
         info = self.get_data_info(index)
         info['box_type_3d'] = self.box_type_3d
         info['box_mode_3d'] = self.box_mode_3d
+        info['img_out'] = out
         try:
-            return self._image_pipeline(info)
+            packed = self._image_pipeline(info)
         except Exception:
             self._explain_failure(index)
             raise
+        # Only our own packing takes the hint.
+        if packed['inputs']['img'] is not out:
+            out.copy_(packed['inputs']['img'])
+        metainfo: dict = packed['data_samples'].metainfo
+        return metainfo
 
     def _describe_frame(self, metainfo: dict, index: int, previous: int | None) -> dict:
         previous_can_bus = None if previous is None else self._can_bus[previous]

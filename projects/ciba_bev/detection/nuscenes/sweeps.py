@@ -141,7 +141,10 @@ class LoadPointsFromMultiSweeps(MMDet3DSweepLoading):
         elif self.pad_empty_sweeps:
             repeated = self._remove_close(points) if self.remove_close else points
             clouds += [repeated] * self.sweeps_num
-        results['points'] = points.cat(clouds)[:, self.use_dim]
+        points = points.cat(clouds)
+        if self.use_dim != list(range(width)):
+            points = points[:, self.use_dim]
+        results['points'] = points
         return results
 
     def _choose(self, available: int) -> np.ndarray:
