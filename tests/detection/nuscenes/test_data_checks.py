@@ -56,7 +56,7 @@ def test_padding_behind_an_image_is_no_truncation(tmp_path):
         (lambda folder: image_file(folder / 'a.jpg', cut=500), 'end marker'),
         (lambda folder: image_file(folder / 'a.jpg', cut=10**6), 'empty'),
         (lambda folder: lidar_file(folder / 'a.bin', 61), 'truncated'),
-        (lambda folder: lidar_file(folder / 'a.bin', 64), 'another number of features'),
+        (lambda folder: lidar_file(folder / 'a.bin', 64), 'number of features of a point is not'),
         (lambda folder: image_file(folder / 'a.jpg', damaged=slice(0, 9)), 'start marker'),
         (lambda folder: link(folder / 'a.jpg', folder / 'gone'), 'link to .*gone, which does not'),
         (lambda folder: DataFile(str(folder), 'token', 'field'), 'a folder, not a file'),
