@@ -6,7 +6,8 @@
 # Safe to repeat (a complete environment is recognised in a moment), to interrupt and to run twice
 # at once. Variables that change what it does:
 #   CIBA_VENV             folder of the virtual environment (default: .venv in this checkout)
-#   CIBA_PYTHON           the Python, 3.10 to 3.13, to build it from (default: see choose_python)
+#   CIBA_PYTHON           the Python, 3.10 to 3.13, to build it from (default: the first of
+#                         python3, python3.11, 3.12, 3.13 and 3.10)
 #   CIBA_TORCH_INDEX_URL  package index that torch alone is installed from. The ordinary index serves
 #                         the build for NVIDIA GPUs on Linux, gigabytes larger than the CPU build:
 #                         without a GPU, give the address of the CPU index from PyTorch's install page
@@ -36,7 +37,11 @@ fingerprint() {
         sha256sum | cut -d' ' -f1
 }
 
-is_complete() { [[ -x $venv/bin/python && -f $stamp && $(<"$stamp") == "$(fingerprint)" ]]; }
+exit_if_complete() {
+    [[ -x $venv/bin/python && -f $stamp && $(<"$stamp") == "$(fingerprint)" ]] || return 0
+    say "the environment $venv is complete"
+    exit
+}
 
 # run PURPOSE COMMAND...: quiet while it works; says what went wrong, and what to do, when not.
 run() {
@@ -61,33 +66,25 @@ has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep
 
 sees_gpu() { "$1" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' >/dev/null 2>&1; }
 
-is_supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
-
-# The interpreter to build from. With a GPU, the active environment's Python if its torch works on
-# that GPU: this torch is the user's choice and is kept. Otherwise the first supported one.
-choose_python() {
-    python=${CIBA_PYTHON:-}
-    if [[ -z $python ]] && has_gpu && sees_gpu python3; then python=python3; fi
-    local candidate
-    for candidate in python3 python3.{11,12,13,10}; do
-        [[ -n $python ]] || ! is_supported "$candidate" || python=$candidate
-    done
-    [[ -n $python ]] || fail 'there is no Python 3.10, 3.11, 3.12 or 3.13.' \
-        'Install one (Debian, Ubuntu: apt-get install python3-venv), or name one in CIBA_PYTHON.'
-    is_supported "$python" || fail "$python is not Python 3.10, 3.11, 3.12 or 3.13." \
-        'Name another one in CIBA_PYTHON.'
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python cannot make virtual environments." \
-        'Install its venv module (Debian, Ubuntu: apt-get install python3-venv).'
+is_supported() {
+    "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 
 make_venv() {
     if [[ -e $venv && ! -f $venv/pyvenv.cfg && -n $(ls -A "$venv" 2>/dev/null) ]]; then
         fail "$venv exists and is no virtual environment." 'Move it away, or choose another CIBA_VENV.'
     fi
-    choose_python
+    local python candidates=(python3 python3.{11,12,13,10})
+    [[ -z ${CIBA_PYTHON:-} ]] || candidates=("$CIBA_PYTHON")
+    for python in "${candidates[@]}" ''; do
+        [[ -n $python ]] || fail "there is no Python 3.10 to 3.13 with its venv module (tried: ${candidates[*]})." \
+            'Install one (Debian, Ubuntu: apt-get install python3-venv), or name one in CIBA_PYTHON.'
+        ! is_supported "$python" || break
+    done
     say "making the virtual environment $venv with $(command -v "$python")"
     run 'making the virtual environment' "$python" -m venv --clear "$venv"
     if has_gpu && sees_gpu "$python"; then
+        # This torch is the user's choice and works on the GPU.
         local parent
         parent=$("$python" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])')
         say "keeping the torch in $parent"
@@ -101,9 +98,12 @@ make_venv() {
 install_packages() {
     local sparse=cpu
     ! has_gpu || sparse=gpu
-    local pins=(-r "$root/requirements/pinned.txt" -r "$root/requirements/$sparse.txt")
+    local pins=("${again[@]}" -r "$root/requirements/pinned.txt" -r "$root/requirements/$sparse.txt")
     local pip=("$venv/bin/python" -m pip --disable-pip-version-check --retries 2 install)
     say 'installing the pinned packages'
+    ! compgen -G "$venv/lib/python*/site-packages/mmcv-[0-9]*" >/dev/null || fail \
+        "$venv has mmcv; mmcv-lite, which is installed here, would replace its files." \
+        "$venv/bin/python -m pip uninstall -y mmcv mmcv-lite, then run this command again."
     # uv unpacks wheels several times faster than pip, but does not read pip's configuration.
     if ! { "${pip[@]}" "uv==$uv_version" && "$venv/bin/uv" pip install --python "$venv/bin/python" \
         --system-certs --no-deps "${pins[@]}"; } >"$log" 2>&1; then
@@ -126,24 +126,24 @@ install_packages() {
 }
 
 main() {
-    if is_complete; then
-        say "the environment $venv is complete"
-        return
-    fi
+    exit_if_complete
     mkdir -p "$(dirname "$venv")" 2>/dev/null && [[ -w $(dirname "$venv") ]] || fail \
         "$(dirname "$venv") cannot be written to." 'Name another place in CIBA_VENV.'
     log=$(mktemp "${TMPDIR:-/tmp}/ciba-bev-setup-XXXXXX")
     trap 'rm -f "$log"' EXIT
     exec 9>"$venv.lock"
     flock -n 9 || { say "another setup of $venv is running: waiting for it"; flock 9; }
-    if is_complete; then
-        say "the environment $venv is complete"
-        return
+    exit_if_complete
+    local again=()
+    if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
+        make_venv
+    elif [[ ! -f $stamp ]]; then
+        # An earlier run did not end: what it installed last may have half of its files.
+        again=(--force-reinstall)
     fi
     rm -f "$stamp"
-    "$venv/bin/python" -c 'import pip' 2>/dev/null || make_venv
     install_packages
-    (cd / && "$venv/bin/python" -c 'import mmcv.ops, mmdet3d.models, ciba_bev') || fail \
+    (cd / && "$venv/bin/python" -W ignore -c 'import mmcv.ops, mmdet3d.models, ciba_bev') || fail \
         'the installed packages cannot be imported; the reason is above.'
     fingerprint >"$stamp.partial"
     mv "$stamp.partial" "$stamp"

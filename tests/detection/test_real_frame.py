@@ -87,8 +87,7 @@ def test_points_fall_on_objects_and_boxes_into_images(real_frame):
 
 @pytest.mark.slow
 def test_full_size_teacher_runs_on_a_cpu(real_frame):
-    """0.1 m voxels to boxes, through spconv's sparse convolutions."""
-    pytest.importorskip('spconv', reason='sparse convolutions on a CPU need spconv')
+    """0.1 m voxels to boxes."""
     config = load_config('objectdgcnn_voxel01.py')
     model = MODELS.build(config.model).eval()
     dataset = real_dataset(config, real_frame, 'val_dataloader')

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ VERSIONS = {
 }
 
 
-def findings_of(load=lambda module: None, **versions):
+def findings_of(load=lambda module: None, overwritten=lambda names: False, **versions):
     """What is found where these versions are installed; None takes one away."""
     known = {**VERSIONS, **{name.replace('_', '-'): v for name, v in versions.items()}}
 
@@ -30,7 +31,7 @@ def findings_of(load=lambda module: None, **versions):
         found = [(name, known.get(name, '99')) for name in names if known.get(name, '99')]
         return found[0] if found else None
 
-    return {finding.name: finding for finding in check_packages(find, load)}
+    return {finding.name: finding for finding in check_packages(find, load, overwritten)}
 
 
 def test_what_most_people_run_is_supported():
@@ -75,6 +76,26 @@ def test_another_distribution_of_the_same_package():
     assert (found.found, found.status) == ('2.1.0 (mmcv-lite)', 'ok')
 
 
+def test_mmcv_and_mmcv_lite_in_one_folder(tmp_path, monkeypatch):
+    for folder, name in (('one', 'mmcv'), ('one', 'mmcv-lite'), ('parent', 'mmcv')):
+        metadata = tmp_path / folder / f'{name.replace("-", "_")}-2.1.0.dist-info' / 'METADATA'
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.1.0\n')
+    names = ('mmcv', 'mmcv-lite')
+    monkeypatch.setattr(sys, 'path', [str(tmp_path / 'one')])
+    assert environment.is_overwritten(names)
+    found = findings_of(overwritten=environment.is_overwritten)['mmcv']
+    assert (found.found, found.status) == ('mmcv and mmcv-lite', 'error')
+    assert 'pip uninstall -y mmcv mmcv-lite; pip install' in found.advice
+
+    # One of an environment, one of the environment below it, whose files stay as they are.
+    (tmp_path / 'one' / 'mmcv-2.1.0.dist-info' / 'METADATA').unlink()
+    (tmp_path / 'one' / 'mmcv-2.1.0.dist-info').rmdir()
+    monkeypatch.setattr(sys, 'path', [str(tmp_path / 'one'), str(tmp_path / 'parent')])
+    assert environment.find_version(names) == ('mmcv', '2.1.0')
+    assert not environment.is_overwritten(names)
+
+
 def test_a_missing_package_comes_with_its_command():
     found = findings_of(mmcv=None, mmcv_lite=None)['mmcv']
     assert (found.found, found.status) == ('not installed', 'error')
@@ -105,6 +126,51 @@ def test_operators_of_this_machine():
     extension = sys.modules['mmcv._ext'].__file__
     expected = 'compiled mmcv' if extension.endswith('.so') else 'mmcv_operators'
     assert found['deformable convolution'] == expected
+
+
+@pytest.mark.parametrize(
+    ('listed', 'cuda', 'told'),
+    [
+        ('Some Card', '13.0', 'the driver is too old for CUDA 13.0'),
+        ('Some Card', None, 'this build of torch is for CPUs'),
+        ('', '13.0', 'Enough for the quickstart'),
+        (None, '13.0', 'Enough for the quickstart'),
+    ],
+)
+def test_a_gpu_that_torch_cannot_use(tmp_path, monkeypatch, listed, cuda, told):
+    if listed is not None:
+        (tmp_path / 'nvidia-smi').write_text(f'#!/bin/sh\necho "{listed}"\n')
+        (tmp_path / 'nvidia-smi').chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
+    monkeypatch.setattr('torch.version.cuda', cuda)
+    device = environment._check_device()
+    assert device.status == 'warning'
+    assert told in device.advice
+
+
+@pytest.mark.parametrize(
+    ('module', 'gpu', 'found', 'status'),
+    [
+        ('ciba_bev.ops.sparse_convolution', False, 'PyTorch', 'ok'),
+        ('ciba_bev.ops.sparse_convolution', True, 'PyTorch', 'warning'),
+        ('spconv.pytorch', True, 'spconv-cu126 2.3.8', 'ok'),
+        ('spconv_triton.pytorch', True, 'spconv-triton 1.0.0', 'ok'),
+    ],
+)
+def test_who_computes_sparse_convolutions(monkeypatch, module, gpu, found, status):
+    versions = {'spconv-cu126': '2.3.8', 'spconv-triton': '1.0.0'}
+    monkeypatch.setattr(
+        environment,
+        'find_version',
+        lambda names: next(((name, versions[name]) for name in names if name in versions), None),
+    )
+    monkeypatch.setattr(
+        'ciba_bev.ops.sparse_convolution.find_implementation', lambda: types.ModuleType(module)
+    )
+    monkeypatch.setattr('torch.cuda.is_available', lambda: gpu)
+    finding = environment._check_sparse_convolution()
+    assert (finding.found, finding.status) == (found, status)
 
 
 def run_tool(*options):

@@ -1,6 +1,7 @@
 """tools/setup.sh, as far as it goes without a package index."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,11 +55,12 @@ def run_setup(checkout, programs, **variables):
     )
 
 
-def make_environment(checkout, pip, uv='exit 0', has_torch=True):
+def make_environment(checkout, pip, uv='exit 0', has_torch=True, sees_gpu=True):
     """A virtual environment whose pip and uv do what is asked of them here."""
     folder = checkout / '.venv' / 'bin'
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     cases = [f'*" pip --disable"*) {pip} ;;']
+    cases += [f'*is_available*) exit {0 if sees_gpu else 1} ;;']
     cases += [f'"-c import torch"*) exit {0 if has_torch else 1} ;;']
     write_program(folder / 'python', 'case "$*" in\n' + '\n'.join(cases) + '\nesac')
     write_program(folder / 'uv', uv)
@@ -67,14 +69,15 @@ def make_environment(checkout, pip, uv='exit 0', has_torch=True):
 def test_says_that_python_is_missing(checkout, programs):
     ended = run_setup(checkout, programs)
     assert ended.returncode == 1
-    assert 'STOPPED: there is no Python 3.10, 3.11, 3.12 or 3.13.' in ended.stderr
+    assert 'STOPPED: there is no Python 3.10 to 3.13 with its venv module' in ended.stderr
+    assert 'tried: python3 python3.11 python3.12 python3.13 python3.10' in ended.stderr
     assert 'apt-get install python3-venv' in ended.stderr
 
 
 def test_refuses_another_python(checkout, programs):
     write_program(programs / 'python3', 'exit 1')
     ended = run_setup(checkout, programs, CIBA_PYTHON='python3')
-    assert 'STOPPED: python3 is not Python 3.10, 3.11, 3.12 or 3.13.' in ended.stderr
+    assert 'Python 3.10 to 3.13 with its venv module (tried: python3)' in ended.stderr
 
 
 def test_leaves_a_folder_alone_that_is_no_environment(checkout, programs):
@@ -103,13 +106,38 @@ def test_says_why_packages_cannot_be_installed(checkout, programs, said, message
     assert not (checkout / '.venv' / '.ciba-bev-setup').exists()
 
 
+def test_refuses_to_replace_the_files_of_mmcv(checkout, programs):
+    make_environment(checkout, 'exit 0')
+    (checkout / '.venv' / 'lib' / 'python3.12' / 'site-packages' / 'mmcv-2.1.0.dist-info').mkdir(
+        parents=True
+    )
+    ended = run_setup(checkout, programs)
+    assert ended.returncode == 1
+    assert 'mmcv-lite, which is installed here, would replace its files' in ended.stderr
+    assert 'pip uninstall -y mmcv mmcv-lite' in ended.stderr
+
+
+def test_what_an_interrupted_run_left_is_installed_again(checkout, programs):
+    """uv and pip take a package for installed when half of its files are there."""
+    calls = checkout.parent / 'calls.txt'
+    make_environment(checkout, 'exit 1', uv='exit 1')
+    assert run_setup(checkout, programs).returncode == 1
+    make_environment(checkout, 'exit 0', uv=f'echo "$*" >>{calls}')
+    for expected in (True, False):
+        assert run_setup(checkout, programs).returncode == 0
+        assert ('--force-reinstall' in calls.read_text()) == expected
+        calls.write_text('')
+        with (checkout / 'requirements' / 'pinned.txt').open('a') as pins:
+            pins.write('one-more==1.0\n')
+
+
 def test_pip_takes_over_from_uv(checkout, programs):
     calls = checkout.parent / 'pip_calls.txt'
     make_environment(checkout, f'echo "$*" >>{calls}', uv='exit 1')
     ended = run_setup(checkout, programs)
     assert ended.returncode == 0, ended.stderr
     assert 'trying pip' in ended.stdout
-    assert f'--no-deps -r {checkout}/requirements/pinned.txt' in calls.read_text()
+    assert re.search(f'--no-deps .*-r {checkout}/requirements/pinned.txt', calls.read_text())
 
 
 def test_installs_without_a_compiler_and_is_then_complete(checkout, programs):
@@ -140,6 +168,16 @@ def test_a_gpu_gets_its_own_sparse_convolutions(checkout, programs):
     ended = run_setup(checkout, programs)
     assert ended.returncode == 0, ended.stderr
     assert f'-r {checkout}/requirements/gpu.txt' in calls.read_text()
+
+
+def test_a_driver_too_old_for_torch(checkout, programs):
+    make_environment(checkout, 'exit 0', sees_gpu=False)
+    assert 'WARNING' not in run_setup(checkout, programs).stdout
+    (checkout / '.venv' / '.ciba-bev-setup').unlink()
+    write_program(programs / 'nvidia-smi', 'echo "GPU 0: some card"')
+    ended = run_setup(checkout, programs)
+    assert ended.returncode == 0, ended.stderr
+    assert 'torch cannot use it. The driver may be too old for this torch' in ended.stdout
 
 
 def test_two_at_once_take_turns(checkout, programs):

@@ -21,14 +21,12 @@ model = dict(
     ),
     pts_voxel_encoder=dict(type='HardSimpleVFE', num_features=5),
     pts_middle_encoder=dict(
-        type='SparseEncoder',
+        type='ciba_bev.SparseEncoder',
         in_channels=5,
         sparse_shape=[41, 1024, 1024],
         output_channels=128,
-        order=('conv', 'norm', 'act'),
         encoder_channels=((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),
         encoder_paddings=((0, 0, 1), (0, 0, 1), (0, 0, [0, 1, 1]), (0, 0)),
-        block_type='basicblock',
     ),
     pts_backbone=dict(
         in_channels=256, out_channels=[128, 256], layer_nums=[5, 5], layer_strides=[1, 2]

@@ -7,10 +7,13 @@ import: it looks at every package behind a guard.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.metadata
 import platform
+import subprocess
 import sys
+import warnings
 from typing import Any, Callable, NamedTuple, Sequence
 
 try:
@@ -56,6 +59,7 @@ def _other(requirement: str, module: str) -> Package:
     )
 
 
+SPCONV_BUILDS = tuple(f'spconv-cu{cuda}' for cuda in (126, 124, 121, 120, 118, 117, 116, 114, 113))
 PACKAGES = (
     Package(
         'torch>=2.0',
@@ -98,10 +102,10 @@ PACKAGES = (
     Package(
         'spconv>=2.3.6,<2.4',
         'spconv.pytorch',
-        'The voxel teacher (objectdgcnn_voxel01.py) needs it, unless mmcv has compiled CUDA '
-        'operators. The pillar teacher and all students do without.',
-        'pip install spconv  # on a CPU; with an NVIDIA GPU: pip install spconv-cu126',
-        tuple(f'spconv-cu{cuda}' for cuda in (126, 124, 121, 120, 118, 117, 116, 114, 113)),
+        "On a GPU, the voxel teacher (objectdgcnn_voxel01.py) computes with PyTorch's operators; "
+        "mmdet3d's own voxel detectors need it everywhere.",
+        'pip install spconv-cu126  # with an NVIDIA GPU; on a CPU: pip install spconv',
+        SPCONV_BUILDS,
         needed=False,
     ),
     _other('numpy>=1.22', 'numpy'),
@@ -130,15 +134,26 @@ def find_version(names: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
+def is_overwritten(names: Sequence[str]) -> bool:
+    """Return whether several distributions of one package are installed into the same folder."""
+    folders = []
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            folders.append(str(importlib.metadata.distribution(name).locate_file('')))
+    return len(folders) > len(set(folders))
+
+
 def check_packages(
     find: Callable[[Sequence[str]], tuple[str, str] | None] = find_version,
     load: Callable[[str], Any] = importlib.import_module,
+    overwritten: Callable[[Sequence[str]], bool] = is_overwritten,
 ) -> list[Finding]:
     """Compare what is installed with what is supported, and import it.
 
     Args:
         find: Gives name and version of an installed distribution.
         load: Imports a module.
+        overwritten: Tells whether distributions have replaced each other's files.
 
     Returns:
         One finding for each package, in the order in which they should be fixed.
@@ -147,7 +162,16 @@ def check_packages(
     python = Finding('Python', platform.python_version())
     if sys.version_info[:2] < lowest:
         python = python._replace(status=ERROR, advice='bash tools/setup.sh  # Python 3.8 or later')
-    return [python, *(_check_package(package, find, load) for package in PACKAGES)]
+    findings = [python, *(_check_package(package, find, load) for package in PACKAGES)]
+    if overwritten(('mmcv', 'mmcv-lite')):
+        place = next(i for i, finding in enumerate(findings) if finding.name == 'mmcv')
+        advice = (
+            'mmcv and mmcv-lite are both installed, into the same folder: files of one have '
+            'replaced files of the other.\npip uninstall -y mmcv mmcv-lite; '
+            + PACKAGES[place - 1].remedy
+        )
+        findings[place] = Finding('mmcv', 'mmcv and mmcv-lite', ERROR, advice)
+    return findings
 
 
 def _check_package(package: Package, find: Callable, load: Callable) -> Finding:
@@ -185,40 +209,79 @@ def check_operators() -> list[Finding]:
 
     from ciba_bev.ops.deformable_attention import available_backends
 
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    on_gpu = device.type == 'cuda'
-    build = f'torch for CUDA {torch.version.cuda}' if torch.version.cuda else 'CPU build of torch'
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    findings = [Finding('device', f'{", ".join(gpus) or "CPU"}; {build}')]
-    if not on_gpu:
-        advice = 'Enough for the quickstart and the tests, not for training on nuScenes.'
-        findings[0] = findings[0]._replace(status=WARNING, advice=advice)
-    attention = available_backends(device)[0]
-    slow = on_gpu and attention == 'pytorch'
-    advice = 'Several times slower than Triton.\npip install triton  # comes with torch for CUDA'
-    findings.append(
-        Finding('deformable attention (BEVFormer, Object-DGCNN)', attention)
-        if not slow
-        else Finding('deformable attention (BEVFormer, Object-DGCNN)', attention, WARNING, advice)
-    )
-    findings.append(
-        Finding('voxelization (Object-DGCNN)', 'PyTorch, by sorting' if on_gpu else 'Numba')
-    )
+    on_gpu = torch.cuda.is_available()
+    attention = available_backends(torch.device('cuda' if on_gpu else 'cpu'))[0]
     compiled = _compiled_mmcv()
-    spconv = find_version(('spconv', *PACKAGES[6].names))
-    if spconv is not None:
-        findings.append(Finding('sparse convolution (objectdgcnn_voxel01.py)', ' '.join(spconv)))
-    elif on_gpu and compiled == 'CUDA':
-        findings.append(Finding('sparse convolution (objectdgcnn_voxel01.py)', 'compiled mmcv'))
-    else:
-        advice = f'objectdgcnn_voxel01.py cannot run.\n{PACKAGES[6].remedy}'
-        findings.append(
-            Finding('sparse convolution (objectdgcnn_voxel01.py)', 'none', WARNING, advice)
+    is_compiled = compiled == 'CUDA' or (compiled and not on_gpu)
+    others = 'compiled mmcv' if is_compiled else 'mmcv_operators'
+    slower = 'Several times slower than Triton.\npip install triton  # comes with torch for CUDA'
+    return [
+        _check_device(),
+        Finding(
+            'deformable attention (BEVFormer, Object-DGCNN)',
+            attention,
+            *((WARNING, slower) if on_gpu and attention == 'pytorch' else ()),
+        ),
+        Finding('voxelization (Object-DGCNN)', 'PyTorch, by sorting' if on_gpu else 'Numba'),
+        _check_sparse_convolution(),
+        Finding('focal loss (training)', others),
+        Finding('deformable convolution (bevformer_base.py, *_dcn_*.py)', others),
+    ]
+
+
+def _check_device() -> Finding:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # torch's own words on old drivers
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    build = f'torch for CUDA {torch.version.cuda}' if torch.version.cuda else 'CPU build of torch'
+    if gpus:
+        return Finding('device', f'{", ".join(gpus)}; {build}')
+    unused = list_gpus()
+    if unused and torch.version.cuda:
+        advice = (
+            f'{unused[0]} is there, but torch cannot use it: the driver is too old for CUDA '
+            f'{torch.version.cuda}, or CUDA_VISIBLE_DEVICES hides it.\n'
+            'Update the driver, or install the torch build for its CUDA version (nvidia-smi names '
+            "it): see PyTorch's install page"
         )
-    others = 'compiled mmcv' if compiled and (compiled == 'CUDA' or not on_gpu) else ''
-    for name in ('focal loss (training)', 'deformable convolution (bevformer_base.py, *_dcn_*.py)'):
-        findings.append(Finding(name, others or 'mmcv_operators'))
-    return findings
+    elif unused:
+        advice = (
+            f'{unused[0]} is there, but this build of torch is for CPUs.\n'
+            "Install the build for CUDA: see PyTorch's install page"
+        )
+    else:
+        advice = 'Enough for the quickstart and the tests, not for training on nuScenes.'
+    return Finding('device', f'CPU; {build}', WARNING, advice)
+
+
+def list_gpus() -> list[str]:
+    """Return the names of the GPUs that the NVIDIA driver knows, whatever torch makes of them."""
+    command = ['nvidia-smi', '--query-gpu=name', '--format=csv,noheader']
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [name for name in listed.stdout.splitlines() if name.strip()]
+
+
+def _check_sparse_convolution() -> Finding:
+    import torch
+
+    from ciba_bev.ops.sparse_convolution import find_implementation
+
+    name = 'sparse convolution (objectdgcnn_voxel01.py)'
+    package = find_implementation().__name__.split('.')[0]
+    if package.startswith('spconv'):
+        builds = (*SPCONV_BUILDS, 'spconv') if package == 'spconv' else ('spconv-triton',)
+        return Finding(name, ' '.join(find_version(builds) or (package,)))
+    if not torch.cuda.is_available():
+        return Finding(name, 'PyTorch')
+    advice = (
+        'spconv is made for GPUs.\npip install spconv-cu126  # or, without binaries, spconv-triton'
+    )
+    return Finding(name, 'PyTorch', WARNING, advice)
 
 
 def _compiled_mmcv() -> str:
