@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-from ciba_bev.errors import ConfigError, exit_with_message
+from ciba_bev.errors import exit_with_message
 
 # Each has a module synthetic_data, whose functions take folder, seed and shared.
 DATA_SETS = ('ravdess', 'mm_imdb', 'vgg_sound')
@@ -83,22 +83,17 @@ def main(arguments: list[str] | None = None) -> None:
     def run() -> None:
         # Imported here because each needs other packages.
         module = importlib.import_module(f'ciba_bev.classification.{args.data_set}.synthetic_data')
-        write = getattr(module, 'write_synthetic_clips', None)
         options = {}
-        if args.prepared and write is None:
-            raise ConfigError(f'{args.data_set} has no clips to prepare: leave --prepared out.')
-        if args.prepared or write is None:
-            write = module.write_synthetic_data
-        count = args.samples
-        if count is not None and args.data_set == 'mm_imdb':
-            options['rows'] = module.count_rows(count)
-        elif count is not None:
+        if args.samples is not None and args.data_set == 'mm_imdb':
+            options['rows'] = module.count_rows(args.samples)
+        elif args.samples is not None:
+            count = args.samples
             options['samples'] = {'train': count, 'val': count // 4, 'test': count // 2}
         if args.independent:
             options['independent'] = True
         write = module.write_synthetic_data
-        if args.prepared:
-            write = module.write_prepared_synthetic_data
+        if args.data_set != 'mm_imdb' and not args.prepared:
+            write = module.write_synthetic_clips
         write(args.out, seed=args.seed, shared=args.shared, **options)
         print(f'The synthetic {args.data_set} data are in {args.out}.')
 

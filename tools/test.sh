@@ -17,4 +17,4 @@ site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
 NO_MKDOCS_2_WARNING=1 "$venv/bin/mkdocs" build --strict --quiet --site-dir "$site"
 # A process a core, each on one thread.
-OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -n auto --dist loadfile "$@"
+OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

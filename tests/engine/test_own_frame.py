@@ -76,7 +76,7 @@ MIRRORED = [[-1.0, 0.0, 0.0, 0.0], *POSE[1:]]
         (dict(ego2global=(np.array(POSE) * 2).tolist()), 'ego2global is not a rigid'),
         (dict(lidar2ego=[[float('nan')] * 4] * 4), 'lidar2ego contains NaN'),
         (dict(point_features=2), 'point_features is 2'),
-        (dict(camerass={}), 'nothing is known of camerass'),
+        (dict(camerass={}), 'unknown field camerass'),
     ],
 )
 def test_mistakes_in_a_calibration(tmp_path, content, message):

@@ -210,7 +210,7 @@ def test_points_as_an_array_without_cameras(simulated_nuscenes, tmp_path):
     assert raw
     assert raw == array
     np.save(tmp_path / 'points.npy', points[:, :4])
-    with pytest.raises(CibaError, match=r'points\.npy.*shape.*reads 5 numbers a point'):
+    with pytest.raises(CibaError, match=r'points\.npy.*shape.*reads 5 numbers per point'):
         run(config, checkpoint, tmp_path / 'b', '--points', tmp_path / 'points.npy')
 
 
@@ -295,7 +295,7 @@ def test_functions_of_mmdet3d_give_the_same(simulated_nuscenes, tmp_path, model)
         (['--calibration', 'CALIBRATION'], 'needs camera images. Give --images and --calibration'),
         (['--calibration', 'nowhere.json'], r'nowhere\.json: there is no such calibration'),
         (['--calibration', 'CALIBRATION', '--images', 'nowhere'], 'nowhere: there is no such'),
-        (['--calibration', 'INFOS'], r'has 7 frames; say which one with --token'),
+        (['--calibration', 'INFOS'], r'has 7 frames; choose one with --token'),
         (['--calibration', 'INFOS', '--token', 'x'], r'has 7 frames; none of them is x'),
         (['--calibration', 'CALIBRATION', '--images', 'FRAME', '--device', 'cuda:99'], '--device'),
     ],
