@@ -123,7 +123,7 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 def _along_edge(
     x: float, y: float, step_x: float, step_y: float, right: float, top: float
 ) -> float:
-    """The integral of clamped x over clamped y from (x, y) to (x + step_x, y + step_y)."""
+    """Integrate clamped x over clamped y from (x, y) to (x + step_x, y + step_y)."""
     y_enters, y_leaves = _crossings(y, step_y, top)
     x_enters, x_leaves = _crossings(x, step_x, right)
     places = (

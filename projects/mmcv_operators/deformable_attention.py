@@ -104,7 +104,7 @@ def _attend(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
-    """The same with PyTorch's own operators, for any device."""
+    """Compute the same with PyTorch's own operators, for any device."""
     batch, _, heads, channels = value.shape
     queries = sampling_locations.size(1)
     shapes = spatial_shapes.tolist()

@@ -314,8 +314,11 @@ def _gradients(
 def _samples(
     input: Tensor, offset: Tensor, mask: Tensor, deformable_groups: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield of each sample the image (H, W, C), its channels together, as they move together, the
-    offsets (deformable groups, taps, 2, H', W') and the mask (deformable groups, taps, H', W')."""
+    """Yield the image, the offsets and the mask of each sample.
+
+    The image is (H, W, C), the channels of a pixel side by side, as they move together; the offsets
+    are (deformable groups, taps, 2, H', W') and the mask is (deformable groups, taps, H', W').
+    """
     batch, _, *size = offset.shape
     images = to_array(input.permute(0, 2, 3, 1))
     offsets = to_array(offset).reshape(batch, deformable_groups, -1, 2, *size)
@@ -473,7 +476,7 @@ def _convolve_tensors(
     groups: int,
     deformable_groups: int,
 ) -> Tensor:
-    """The same for any device, differentiable."""
+    """Compute the same on any device, differentiable."""
     convolve = torchvision_operator()
     if convolve is None:
         return _convolve_by_grid_sample(
@@ -502,8 +505,11 @@ def _convolve_by_grid_sample(
     groups: int,
     deformable_groups: int,
 ) -> Tensor:
-    """The same with ``grid_sample``, whose coordinates are rounded when they are scaled: at the
-    center of a cell the gradient of an offset is that to either side."""
+    """Compute the same with ``grid_sample``.
+
+    It scales and so rounds coordinates: at the center of a cell, the gradient of an offset is that
+    to either side.
+    """
     batch, channels, height, width = input.shape
     out_height, out_width = offset.shape[2:]
     taps = geometry.kernel[0] * geometry.kernel[1]

@@ -102,7 +102,7 @@ def _sigmoid_parts(
 def _softmax_parts(
     input: Tensor, target: Tensor, weight: Tensor, alpha: float
 ) -> tuple[Tensor, Tensor]:
-    """The probability of each row's target and the factor of its loss."""
+    """Return the probability of each row's target and the factor of its loss."""
     valid = target >= 0
     hit = _in_full_precision(input).gather(1, target.clamp(min=0)[:, None])[:, 0]
     factor = alpha * valid.to(hit.dtype)

@@ -18,6 +18,7 @@ class BuildWithoutSetup(build_py):
     """Leave this file out, which lies beside the package's own."""
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        """Find the modules of a package, without this one."""
         modules = super().find_package_modules(package, package_dir)
         return [module for module in modules if module[1] != 'setup']
 
@@ -29,6 +30,7 @@ class InstallBesidePackages(install_headers):
     """
 
     def finalize_options(self) -> None:
+        """Install to where the packages go."""
         self.set_undefined_options('install', ('install_lib', 'install_dir'))
         super().finalize_options()
 

@@ -104,7 +104,7 @@ def _grid_size(voxel_size: Tensor, coors_range: Tensor, num_axes: int) -> list[i
 def _columns(
     points: np.ndarray, lowest: np.ndarray, size: np.ndarray, grid: np.ndarray
 ) -> np.ndarray:
-    """The cell of each point as int32 (3, N): x, y and z, each -1 for a point outside.
+    """Return the cell of each point as int32 (3, N): x, y and z, each -1 for a point outside.
 
     Coordinates of one axis lie together, so that the processor divides several at once.
     """
