@@ -2,7 +2,7 @@
 
 The area that a rectangle shares with another one, whose edges lie along the axes after a change of
 coordinates, is an integral along the first one's boundary: of x dy, with x and y clamped to the
-second one (Green's theorem). Along an edge the clamped x and y are linear between the places where
+second one (Green's theorem). Along an edge the clamped x and y are linear between the points where
 the edge crosses a bound, so that a trapezoid for each piece gives the exact area. There is no
 polygon to build and nothing to decide: a rounding error moves the area by as little as itself, also
 for boxes that share edges.
@@ -33,7 +33,7 @@ def box_iou_rotated(
         boxes2: (M, 5).
         ious: Filled with float32 (N * M,), or (N,) for aligned boxes; 0 for a box without area.
         mode_flag: 0 for intersection over union, 1 for intersection over the area of ``boxes1``.
-        aligned: Whether to compare each box with the one at its place in ``boxes2``, instead of
+        aligned: Whether to compare each box with the one at its index in ``boxes2``, instead of
             all with all.
     """
     overlaps = pairwise_overlaps(boxes1, boxes2, aligned)
@@ -70,7 +70,7 @@ def pairwise_overlaps(boxes1: Tensor, boxes2: Tensor, aligned: bool = False) -> 
     Args:
         boxes1: (N, 5), x and y of the center, width, height and angle in radians.
         boxes2: (M, 5).
-        aligned: Whether to compare each box with the one at its place in ``boxes2``.
+        aligned: Whether to compare each box with the one at its index in ``boxes2``.
 
     Returns:
         (N, M), or (N,) for aligned boxes, in the dtype of ``boxes1``.
@@ -126,7 +126,7 @@ def _along_edge(
     """Integrate clamped x over clamped y from (x, y) to (x + step_x, y + step_y)."""
     y_enters, y_leaves = _crossings(y, step_y, top)
     x_enters, x_leaves = _crossings(x, step_x, right)
-    places = (
+    stops = (
         y_enters,
         min(max(x_enters, y_enters), y_leaves),
         min(max(x_leaves, y_enters), y_leaves),
@@ -135,9 +135,9 @@ def _along_edge(
     total = 0.0
     last_x = min(max(x + y_enters * step_x, -right), right)
     last_y = min(max(y + y_enters * step_y, -top), top)
-    for place in places[1:]:
-        next_x = min(max(x + place * step_x, -right), right)
-        next_y = min(max(y + place * step_y, -top), top)
+    for stop in stops[1:]:
+        next_x = min(max(x + stop * step_x, -right), right)
+        next_y = min(max(y + stop * step_y, -top), top)
         total += 0.5 * (last_x + next_x) * (next_y - last_y)
         last_x, last_y = next_x, next_y
     return total
@@ -190,7 +190,7 @@ def _overlaps_of_tensors(one: Tensor, other: Tensor) -> Tensor:
     x, y, step_x, step_y = (torch.cat(both) for both in zip(bottom_and_top, right_and_left))
     y_enters, y_leaves = _crossings_of_tensors(y, step_y, top)
     x_enters, x_leaves = _crossings_of_tensors(x, step_x, right)
-    places = torch.stack(
+    stops = torch.stack(
         (
             y_enters,
             torch.minimum(torch.maximum(x_enters, y_enters), y_leaves),
@@ -198,8 +198,8 @@ def _overlaps_of_tensors(one: Tensor, other: Tensor) -> Tensor:
             y_leaves,
         )
     )
-    x = torch.minimum(torch.maximum(x + places * step_x, -right), right)
-    y = torch.minimum(torch.maximum(y + places * step_y, -top), top)
+    x = torch.minimum(torch.maximum(x + stops * step_x, -right), right)
+    y = torch.minimum(torch.maximum(y + stops * step_y, -top), top)
     pieces = 0.5 * (x[:-1] + x[1:]) * (y[1:] - y[:-1])
     return pieces.sum((0, 1)).clamp(min=0)
 

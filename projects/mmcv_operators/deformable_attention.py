@@ -214,7 +214,7 @@ def _backward(
                                 share * gradient[sample, query, head, channel]
                             )
                         sampled += share_x * share_y * product
-                        # A right or lower corner gains as the place moves to it, others lose.
+                        # A right or lower corner gains as the position moves to it, others lose.
                         slope_x += share_y * product * (2 * (corner % 2) - 1)
                         slope_y += share_x * product * (2 * (corner // 2) - 1)
                     grad_weights[sample, query, head, level, point] = sampled

@@ -1,6 +1,6 @@
 """Deformable convolution, plain and modulated (Zhu et al., Deformable ConvNets v2).
 
-A convolution whose taps are read at places that a feature map of offsets moves, each scaled by a
+A convolution whose taps are read at positions that a feature map of offsets moves, each scaled by a
 mask in the modulated version. On the CPU a compiled loop lays the samples of all taps into one
 matrix, and a matrix product does the rest. Elsewhere torchvision's operator is used if torchvision
 is installed, and PyTorch's ``grid_sample`` otherwise.
@@ -255,8 +255,8 @@ def _convolve(
         return _convolve_tensors(input, weight, offset, mask, geometry, groups, deformable_groups)
     kernels = _kernels(weight, groups)
     outputs = []
-    for image, *places in _samples(input, offset, mask, deformable_groups):
-        columns = _columns(image, places, geometry)
+    for image, *positions in _samples(input, offset, mask, deformable_groups):
+        columns = _columns(image, positions, geometry)
         outputs.append(torch.einsum('pkgc,gock->gop', _in_groups(columns, groups), kernels))
     return torch.stack(outputs).view(len(input), len(weight), *offset.shape[2:])
 
@@ -283,9 +283,9 @@ def _gradients(
     grad_kernels = torch.zeros_like(kernels)
     of_samples = []
     arrays = _samples(input, offset, mask, deformable_groups)
-    for (image, *places), gradient in zip(arrays, torch.from_numpy(to_array(grad_output))):
+    for (image, *positions), gradient in zip(arrays, torch.from_numpy(to_array(grad_output))):
         gradient = gradient.reshape(groups, len(weight) // groups, -1)
-        columns = _in_groups(_columns(image, places, geometry), groups)
+        columns = _in_groups(_columns(image, positions, geometry), groups)
         grad_kernels += torch.einsum('gop,pkgc->gock', gradient, columns)
         if of_weight_only:
             continue
@@ -293,12 +293,14 @@ def _gradients(
         grad_columns = grad_columns.contiguous().numpy()
         grad_image = np.zeros_like(image)
         in_threads(
-            image.shape[2], _add_to_image, grad_columns, *places, _flat(geometry), grad_image
+            image.shape[2], _add_to_image, grad_columns, *positions, _flat(geometry), grad_image
         )
-        of_places = [np.zeros_like(array) for array in places]
-        num_places = len(grad_columns)
-        in_threads(num_places, _slopes, image, grad_columns, *places, _flat(geometry), *of_places)
-        of_samples.append([torch.from_numpy(a) for a in (grad_image, *of_places)])
+        of_positions = [np.zeros_like(array) for array in positions]
+        num_positions = len(grad_columns)
+        in_threads(
+            num_positions, _slopes, image, grad_columns, *positions, _flat(geometry), *of_positions
+        )
+        of_samples.append([torch.from_numpy(a) for a in (grad_image, *of_positions)])
     grad_weight = grad_kernels.view(*weight.shape)
     if of_weight_only:
         return None, grad_weight, None, None
@@ -340,11 +342,11 @@ def _flat(geometry: _Geometry) -> tuple[int, ...]:
     return (*geometry.kernel, *geometry.stride, *geometry.padding, *geometry.dilation)
 
 
-def _columns(image: np.ndarray, places: list[np.ndarray], geometry: _Geometry) -> Tensor:
-    """Return what each tap reads at each place, (H' * W', taps, C)."""
-    _, taps, height, width = places[1].shape
+def _columns(image: np.ndarray, positions: list[np.ndarray], geometry: _Geometry) -> Tensor:
+    """Return what each tap reads at each position, (H' * W', taps, C)."""
+    _, taps, height, width = positions[1].shape
     columns = np.zeros((height * width, taps, image.shape[2]), dtype=image.dtype)
-    in_threads(height * width, _sample, image, *places, _flat(geometry), columns)
+    in_threads(height * width, _sample, image, *positions, _flat(geometry), columns)
     return torch.from_numpy(columns)
 
 
@@ -371,8 +373,8 @@ def _sample(
 ) -> None:
     height, width, channels = image.shape
     groups, taps, _, out_width = mask.shape
-    for place in range(first, last):
-        i, j = place // out_width, place % out_width
+    for position in range(first, last):
+        i, j = position // out_width, position % out_width
         for group in range(groups):
             begin, end = group * channels // groups, (group + 1) * channels // groups
             for tap in range(taps):
@@ -387,7 +389,7 @@ def _sample(
                             mask[group, tap, i, j] * (1 - abs(y - row)) * (1 - abs(x - column))
                         )
                         for channel in range(begin, end):
-                            columns[place, tap, channel] += share * image[row, column, channel]
+                            columns[position, tap, channel] += share * image[row, column, channel]
 
 
 @compiled(fastmath=True)
@@ -403,8 +405,8 @@ def _add_to_image(
     """Add to the gradient of the image, for some of its channels."""
     height, width, channels = grad_image.shape
     groups, taps, out_height, out_width = mask.shape
-    for place in range(out_height * out_width):
-        i, j = place // out_width, place % out_width
+    for position in range(out_height * out_width):
+        i, j = position // out_width, position % out_width
         for group in range(groups):
             begin = max(first, group * channels // groups)
             end = min(last, (group + 1) * channels // groups)
@@ -421,7 +423,7 @@ def _add_to_image(
                         )
                         for channel in range(begin, end):
                             grad_image[row, column, channel] += (
-                                share * grad_columns[place, tap, channel]
+                                share * grad_columns[position, tap, channel]
                             )
 
 
@@ -437,11 +439,11 @@ def _slopes(
     first: int,
     last: int,
 ) -> None:
-    """Fill the gradients of offsets and mask for some places."""
+    """Fill the gradients of offsets and mask for some positions."""
     height, width, channels = image.shape
     groups, taps, _, out_width = mask.shape
-    for place in range(first, last):
-        i, j = place // out_width, place % out_width
+    for position in range(first, last):
+        i, j = position // out_width, position % out_width
         for group in range(groups):
             begin, end = group * channels // groups, (group + 1) * channels // groups
             for tap in range(taps):
@@ -456,10 +458,12 @@ def _slopes(
                         continue
                     product = image.dtype.type(0)
                     for channel in range(begin, end):
-                        product += grad_columns[place, tap, channel] * image[row, column, channel]
+                        product += (
+                            grad_columns[position, tap, channel] * image[row, column, channel]
+                        )
                     share_y, share_x = 1 - abs(y - row), 1 - abs(x - column)
                     sampled += share_y * share_x * product
-                    # A lower or right corner gains as the place moves to it, others lose.
+                    # A lower or right corner gains as the position moves to it, others lose.
                     slope_y += share_x * product * (2 * (corner // 2) - 1)
                     slope_x += share_y * product * (2 * (corner % 2) - 1)
                 grad_mask[group, tap, i, j] = sampled

@@ -14,7 +14,7 @@ import mmcv_operators
 
 
 def get_compiler_version() -> str:
-    """Return what stands in the place of the compiler's version."""
+    """Return what stands in place of the compiler's version."""
     return f'none, mmcv_operators {mmcv_operators.__version__}'
 
 

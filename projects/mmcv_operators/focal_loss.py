@@ -1,7 +1,7 @@
 """Focal losses (Lin et al., Focal Loss for Dense Object Detection) and their gradients.
 
 The sigmoid loss is accurate for every logit. mmcv's, whose probabilities are rounded before their
-logarithms are taken, gives 87 in the place of the loss of a wrong score above about 17.
+logarithms are taken, gives 87 in place of the loss of a wrong score above about 17.
 """
 
 from __future__ import annotations

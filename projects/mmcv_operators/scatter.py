@@ -130,14 +130,14 @@ def _reduce_arrays(feats: np.ndarray, voxel: np.ndarray, largest: bool, result: 
 
 
 def _reduce_tensors(feats: Tensor, voxel: Tensor, num_voxels: int, largest: bool) -> Tensor:
-    # A place more takes the points without a voxel.
-    place = torch.where(voxel < 0, num_voxels, voxel)
+    # A row more takes the points without a voxel.
+    row = torch.where(voxel < 0, num_voxels, voxel)
     result = feats.new_zeros(num_voxels + 1, feats.size(1))
     if largest:
-        place = place[:, None].expand_as(feats)
-        result.scatter_reduce_(0, place, feats, 'amax', include_self=False)
+        row = row[:, None].expand_as(feats)
+        result.scatter_reduce_(0, row, feats, 'amax', include_self=False)
     else:
-        result.index_add_(0, place, feats)
+        result.index_add_(0, row, feats)
     return result[:-1]
 
 
@@ -168,8 +168,8 @@ def _to_first_maxima_of_tensors(
     # One point too many takes the gradients of voxels without a maximum, all being NaN.
     position = torch.arange(len(feats), device=feats.device)[:, None]
     origin = torch.where(is_maximum, position, len(feats))
-    place = torch.where(outside, len(reduced_feats), voxel)[:, None].expand_as(feats)
+    row = torch.where(outside, len(reduced_feats), voxel)[:, None].expand_as(feats)
     first = origin.new_full((len(reduced_feats) + 1, feats.size(1)), len(feats))
-    first.scatter_reduce_(0, place, origin, 'amin')
+    first.scatter_reduce_(0, row, origin, 'amin')
     gradient = feats.new_zeros(len(feats) + 1, feats.size(1))
     return gradient.scatter_(0, first[:-1], grad_reduced_feats)[:-1]

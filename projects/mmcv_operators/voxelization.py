@@ -80,7 +80,7 @@ def hard_voxelize_forward(
         return
     values = to_array(points)
     collected = voxels.float() if voxels.element_size() == 2 else voxels  # NumPy's types only
-    # A hash table of at least twice as many places as points; a small grid needs no more places
+    # A hash table of at least twice as many slots as points; a small grid needs no more slots
     # than cells.
     bits = max(2 * len(values) - 1, 1).bit_length()
     bits = min(bits, max(math.prod(grid) - 1, 1).bit_length())
@@ -166,21 +166,21 @@ def _voxelize(
             continue
         cell = (z * grid[1] + y) * grid[0] + x
         if direct:
-            place = cell
+            slot = cell
         else:
             # Fibonacci hashing, then linear probing.
-            place = np.int64((np.uint64(cell) * np.uint64(0x9E3779B97F4A7C15)) >> shift)
-            while table_voxel[place] >= 0 and table_cell[place] != cell:
-                place = (place + 1) & ((1 << bits) - 1)
-        voxel = table_voxel[place]
+            slot = np.int64((np.uint64(cell) * np.uint64(0x9E3779B97F4A7C15)) >> shift)
+            while table_voxel[slot] >= 0 and table_cell[slot] != cell:
+                slot = (slot + 1) & ((1 << bits) - 1)
+        voxel = table_voxel[slot]
         if voxel < 0:
             if num_voxels >= max_voxels:
                 continue
             voxel = num_voxels
             num_voxels += 1
-            table_voxel[place] = voxel
+            table_voxel[slot] = voxel
             if not direct:
-                table_cell[place] = cell
+                table_cell[slot] = cell
             coors[voxel, 0], coors[voxel, 1], coors[voxel, 2] = z, y, x
         count = counts[voxel]
         if count < max_points:

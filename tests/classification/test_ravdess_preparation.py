@@ -136,7 +136,7 @@ def test_broken_clips_are_counted_listed_and_left_out(some_clips, tmp_path):
     assert not {f'{name}.npy' for name in result.broken} & set(listed)
 
 
-def test_a_mended_clip_is_taken_up(some_clips, clips, tmp_path):
+def test_a_repaired_clip_is_taken_up(some_clips, clips, tmp_path):
     broken = next(iter(find_clips(some_clips).values()))
     broken.write_bytes(b'no clip')
     out = tmp_path / 'out'
