@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from ciba_bev.classification import VGGSoundDataset
@@ -170,7 +171,10 @@ def test_a_kill_leaves_nothing_half_written(synthetic, tmp_path):
         limit = time.monotonic() + 60
         while not list(out.glob('frames/*.jpg')) and time.monotonic() < limit:
             time.sleep(0.002)
+        workers = psutil.Process(process.pid).children()
         os.kill(process.pid, signal.SIGKILL)
+    # Nor does anyone go on writing, or wait for ever for the next clip.
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
     whole = {path.stem for path in out.glob('frames/[!.]*.jpg')}
     assert 1 <= len(whole) < 15
     for path in out.glob('spectrograms/[!.]*.npy'):

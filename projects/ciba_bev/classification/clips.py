@@ -22,6 +22,7 @@ from rich.progress import track
 
 from ..errors import CibaError, ConfigError
 from ..files import atomic_write, write_file
+from ..parent_watch import end_with_parent
 
 SETTINGS_FILE = 'preparation.json'
 BROKEN_FILE = 'broken_clips.txt'
@@ -149,7 +150,7 @@ def _results(work: Callable[[Job], str], jobs: Sequence[Job], workers: int) -> I
     """Yield results in order. A damaged clip may kill the process that decodes it."""
     waiting = iter(jobs)
     submitted: deque[tuple[Job, Future]] = deque()
-    pool = ProcessPoolExecutor(workers)
+    pool = ProcessPoolExecutor(workers, initializer=end_with_parent)
     try:
         while True:
             for job in islice(waiting, 4 * workers - len(submitted)):
@@ -164,13 +165,13 @@ def _results(work: Callable[[Job], str], jobs: Sequence[Job], workers: int) -> I
                 submitted.clear()
                 pool.shutdown()
                 yield from (_result_of_one(work, suspect) for suspect in suspects)
-                pool = ProcessPoolExecutor(workers)
+                pool = ProcessPoolExecutor(workers, initializer=end_with_parent)
     finally:
         pool.shutdown()
 
 
 def _result_of_one(work: Callable[[Job], str], job: Job) -> str:
-    with ProcessPoolExecutor(1) as pool:
+    with ProcessPoolExecutor(1, initializer=end_with_parent) as pool:
         try:
             return pool.submit(work, job).result()
         except BrokenProcessPool:

@@ -21,10 +21,10 @@ from ..checkpoints.matching import get_state_dict, load_weights, require_complet
 from ..errors import CibaError
 from ..files import atomic_write, write_error
 from ..finiteness import postponed_checks
+from ..parent_watch import WorkerInit
 from .checkpoint_hook import KeepingCheckpointHook
 from .distributed import wait_for_scoring
 from .finite_loss_hook import FiniteLossHook
-from .parent_watch import WorkerInit
 from .resumable_loops import ResumableEpochLoop, ResumableIterLoop
 from .resume_checks import STEPS_KEY, describe_steps, require_same_schedule
 

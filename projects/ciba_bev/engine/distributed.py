@@ -15,7 +15,7 @@ from mmengine.evaluator import metric as metric_module
 from torch.distributed import distributed_c10d
 
 from ..errors import ConfigError, SharedError
-from .parent_watch import end_with_parent
+from ..parent_watch import end_with_parent
 
 _PATIENCE = datetime.timedelta(seconds=30)
 _waits = count()

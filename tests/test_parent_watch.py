@@ -8,8 +8,9 @@ import psutil
 import pytest
 from torch.utils.data import DataLoader
 
-from ciba_bev.engine import CheckedRunner, parent_watch
-from ciba_bev.engine.parent_watch import WorkerInit
+from ciba_bev import parent_watch
+from ciba_bev.engine import CheckedRunner
+from ciba_bev.parent_watch import WorkerInit
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='only Linux ends a process with its parent'
