@@ -18,7 +18,6 @@ import numpy as np
 from .primitives import BOX, ELLIPSOID
 from .road import CARRIAGEWAY_HALF_WIDTH, KERB_HEIGHT, RoadRaster
 
-NO_HIT = np.inf
 NOTHING, GROUND = -1, -2
 """Codes below zero in a buffer of primitive indices."""
 ROADWAY, RAISED, KERB_FACE = 0, 1, 2

@@ -137,6 +137,6 @@ def test_workers_decode_and_do_little_else(tmp_path):
     cost = measure_loader(loader, samples=3)
     print(cost.describe())
     assert cost.images == 24
-    # 13 times when workers also distorted, normalized and padded; 3.2 now. Decoding into one array,
-    # without copies in between, would be about 1.
-    assert cost.cpu_seconds < 5 * cost.decoding_seconds
+    # 13 times when workers also distorted, normalized and padded; 3.2 with mmdet3d's three copies;
+    # 1.8 with one.
+    assert cost.cpu_seconds < 2.5 * cost.decoding_seconds

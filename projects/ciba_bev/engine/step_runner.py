@@ -1,4 +1,4 @@
-"""Running a job of many steps: two at a time, none twice, and on from where it stopped."""
+"""Running a job of many steps: several at a time, none twice, and on from where it stopped."""
 
 from __future__ import annotations
 
