@@ -57,12 +57,7 @@ train_pipeline = [
         scale_ratio_range=[0.95, 1.05],
         translation_std=[0, 0, 0],
     ),
-    dict(
-        type='RandomFlip3D',
-        sync_2d=False,
-        flip_ratio_bev_horizontal=0.5,
-        flip_ratio_bev_vertical=0.5,
-    ),
+    # No flips: only the side of the road tells the front of a simulated vehicle from its back.
     dict(type='PointsRangeFilter', point_cloud_range=bev_range),
     dict(type='ObjectRangeFilter', point_cloud_range=bev_range),
     dict(type='ObjectNameFilter', classes={{_base_.class_names}}),
