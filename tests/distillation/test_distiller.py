@@ -125,6 +125,21 @@ def test_weighted_target(make_distiller):
     torch.testing.assert_close(run(model, 0, 1)['loss_distillation'], expected)
 
 
+def test_cached_targets_are_those_of_the_teacher(make_distiller):
+    """Batch by batch the same losses; the teacher runs for samples that were not seen yet."""
+    batches = [(0, 1), (2, 3), (3, 0), (1, 4)]
+    plain = make_distiller(4)
+    expected = [run(plain, *batch)['loss_distillation'] for batch in batches]
+    model = make_distiller(4, cache_targets=True)
+    model.load_state_dict(plain.state_dict())
+    runs = []
+    model.teacher.model.register_forward_pre_hook(lambda *unused: runs.append(1))
+    for batch, loss in zip(batches, expected):
+        torch.testing.assert_close(run(model, *batch)['loss_distillation'], loss)
+    # 3 and 0 were in different batches before; 4 was in none.
+    assert len(runs) == 3
+
+
 def test_teacher_and_encoder_do_not_change(make_runner, distiller_model):
     runner = make_runner('run', distiller_model(4))
     runner.train()
@@ -202,6 +217,7 @@ def test_a_copy_of_weights_goes_back_in(make_distiller):
     ('options', 'message'),
     [
         (dict(target='median'), 'target'),
+        (dict(target='sample', cache_targets=True), 'would sample only once'),
         (dict(student_tap=dict(module='haed')), 'Similar names: head'),
         (dict(bottleneck=dict(checkpoint='x', size=4)), 'needs checkpoint, config and size'),
     ],

@@ -18,8 +18,9 @@ from ..errors import ConfigError
 from ..finiteness import require_finite
 from ..registry import MODELS, TASK_UTILS
 from .bottleneck_training import load_bottleneck
+from .feature_cache import identify
 from .frozen_model import FrozenModel, select_inputs
-from .taps import FeatureTap, crop
+from .taps import FeatureTap, Window, crop
 
 _PREFIX = 'student.'
 
@@ -49,6 +50,10 @@ class Distiller(BaseModel):
         target_weight: Config of a component that returns a weight (B, 1, \*grid) for the batch's
             data samples, for losses that take one; None for equal weights.
         student_inputs: Keys of the batch's inputs that the student gets; None for all.
+        cache_targets: Keep every sample's target in memory, so that the teacher runs in the first
+            epoch only. The losses stay the same if nothing random happens to the teacher's inputs.
+            For data sets whose targets fit: 4 bytes for each sample, channel and cell, in each
+            process.
 
     Raises:
         ConfigError: A value is not allowed, or a config or a tap does not exist.
@@ -66,9 +71,12 @@ class Distiller(BaseModel):
         normalize_target: bool = False,
         target_weight: dict[str, Any] | None = None,
         student_inputs: Sequence[str] | None = None,
+        cache_targets: bool = False,
     ) -> None:
         if target not in ('mean', 'sample'):
             raise ConfigError(f"target is {target!r}; it must be 'mean' or 'sample'.")
+        if cache_targets and target == 'sample':
+            raise ConfigError("cache_targets=True would sample only once; set target='mean'.")
         if bottleneck is not None and set(bottleneck) != {'checkpoint', 'config', 'size'}:
             raise ConfigError(
                 f'bottleneck has {sorted(bottleneck)}; it needs checkpoint, config and size.'
@@ -89,6 +97,8 @@ class Distiller(BaseModel):
         self.target = target
         self.normalize_target = normalize_target
         self.target_weight = None if target_weight is None else TASK_UTILS.build(target_weight)
+        self.cache_targets = cache_targets
+        self._targets: dict[str, tuple[Tensor, Window]] = {}
         self._register_state_dict_hook(_drop_prefix)
         self._register_load_state_dict_pre_hook(_add_prefix)
 
@@ -152,9 +162,7 @@ class Distiller(BaseModel):
 
     def _distillation_loss(self, student_feature: Tensor, data: dict[str, Any]) -> Tensor:
         self.load_frozen_models()
-        target, window = self.teacher.target(
-            data, student_feature, self.student_tap, sample=self.target == 'sample'
-        )
+        target, window = self._target(data, student_feature)
         feature = crop(student_feature, window)
         channels, width = target.size(1), feature.size(1)
         if self.bottleneck_size is None and channels != width:
@@ -177,6 +185,21 @@ class Distiller(BaseModel):
         loss: Tensor = self.loss_weight * self.loss(*arguments)
         require_finite(loss, "the distillation loss (the student's feature)", data)
         return loss
+
+    def _target(self, data: dict[str, Any], student_feature: Tensor) -> tuple[Tensor, Window]:
+        """Return the target and its window, from memory if all of the batch was there before."""
+        names = [identify(sample) for sample in data['data_samples']] if self.cache_targets else []
+        if names and all(name in self._targets for name in names):
+            targets, windows = zip(*(self._targets[name] for name in names))
+            return torch.stack(targets).to(student_feature.device), windows[0]
+        target, window = self.teacher.target(
+            data, student_feature, self.student_tap, sample=self.target == 'sample'
+        )
+        # Copies: a view would keep the whole batch.
+        self._targets.update(
+            (name, (value.cpu().clone(), window)) for name, value in zip(names, target)
+        )
+        return target, window
 
 
 def _normalize(target: Tensor) -> Tensor:

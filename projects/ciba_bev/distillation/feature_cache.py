@@ -22,8 +22,9 @@ _RESERVE_BYTES = 2**30
 _ROLES = ('teacher', 'student')
 _Pair = Tuple[NDArray[np.float16], ...]
 _NO_NAMES = (
-    'a feature cache needs to tell samples apart: pack data samples with token or sample_idx '
-    '(meta_keys of the pipeline), or set feature_cache=None.'
+    'a cache of features needs to tell samples apart: pack data samples with token or sample_idx '
+    '(meta_keys of the pipeline), or set feature_cache=None (Algorithm 1), cache_targets=False '
+    '(Algorithm 2).'
 )
 
 
@@ -120,16 +121,27 @@ class FeatureCache:
         write_file(file, content.getvalue())
 
     def _file(self, sample: Any) -> Path:
-        """Return the file of a sample, named by what identifies it in all splits."""
-        metainfo = getattr(sample, 'metainfo', {})
-        name = metainfo.get('token')
-        if not name and 'sample_idx' in metainfo:
-            # Counts the samples of one info file only.
-            sources = [metainfo.get(key) for key in ('lidar_path', 'img_path', 'filename')]
-            name = json.dumps([metainfo['sample_idx'], *sources], default=str)
-        if not name:
-            raise ConfigError(_NO_NAMES)
-        return self.folder / f'{hashlib.sha256(str(name).encode()).hexdigest()[:32]}.npz'
+        return self.folder / f'{hashlib.sha256(identify(sample).encode()).hexdigest()[:32]}.npz'
+
+
+def identify(sample: Any) -> str:
+    """Return what identifies a data sample in all splits.
+
+    Args:
+        sample: A data sample with ``token``, or ``sample_idx``, among its meta information.
+
+    Raises:
+        ConfigError: It has neither.
+    """
+    metainfo = getattr(sample, 'metainfo', {})
+    name = metainfo.get('token')
+    if not name and 'sample_idx' in metainfo:
+        # Counts the samples of one info file only.
+        sources = [metainfo.get(key) for key in ('lidar_path', 'img_path', 'filename')]
+        name = json.dumps([metainfo['sample_idx'], *sources], default=str)
+    if not name:
+        raise ConfigError(_NO_NAMES)
+    return str(name)
 
 
 def _read(file: Path) -> _Pair | None:
