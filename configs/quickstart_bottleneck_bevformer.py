@@ -28,6 +28,7 @@ model = dict(
         regularization_weight=0.1,
     ),
     bottleneck_sizes=[2, 4, 8, 16, 32],
+    subtract_cell_means=False,
     feature_cache='work_dirs/quickstart/features',
 )
 

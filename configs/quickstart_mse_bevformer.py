@@ -15,7 +15,7 @@ model = dict(
     student={{_base_.model}},
     student_inputs=['img'],
     student_tap={{_base_.student_tap}},
-    loss=dict(type='ciba_bev.MSELoss'),
+    loss=dict(type='ciba_bev.MSELoss', reduction='mean'),
     # Equal weights are too little for ten epochs (docs/method.md has the scores of both).
     loss_weight=5.0,
     # A few hundred frames, and nothing random happens to their points.

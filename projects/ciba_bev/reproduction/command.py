@@ -28,7 +28,16 @@ from .classification_figures import (
 )
 from .complexity import measure_complexity
 from .data_sets import demo_options, demo_steps, find_missing_data, make_demo_root
+from .detection_choices import (
+    CELL_MEANS,
+    LOSS_REDUCTIONS,
+    REDUCTION_VISIBILITY,
+    plan_choices,
+    tabulate_cell_means,
+    tabulate_reductions,
+)
 from .detection_gap import (
+    describe,
     draw_detection_gap,
     measure_detection_gap,
     plan_detection_gap,
@@ -392,6 +401,33 @@ def _detection_gap(job: Reproduction) -> Writer:
     return write
 
 
+def _detection_choices(job: Reproduction, name: str) -> Writer:
+    if not job.demo:
+        raise CibaError(f'{name} needs a world whose fog can be chosen: add --demo.')
+    title, choices, tabulate = _CHOICES[name]
+    plans = plan_choices(job.plan, job.seeds, choices)
+
+    def write() -> None:
+        full_title = f'{title}; {count_seeds(job.seeds)}'
+        job.show_table(full_title, *tabulate(plans, job.seeds), name)
+
+    return write
+
+
+_CHOICES = {
+    'cell_means': (
+        'Bottlenecks with and without the mean of each cell, cameras in fog',
+        CELL_MEANS,
+        tabulate_cell_means,
+    ),
+    'reductions': (
+        f"Reductions of Algorithm 2's loss, cameras in {describe(REDUCTION_VISIBILITY)}",
+        LOSS_REDUCTIONS,
+        tabulate_reductions,
+    ),
+}
+
+
 def _complexity(job: Reproduction) -> Writer:
     def write() -> None:
         title = 'Complexity (Appendix E.4): one sample, one CPU thread'
@@ -412,6 +448,7 @@ TARGETS: dict[str, Callable[[Reproduction], Writer]] = {
     'fig12': _figure_12,
     'gap': _gap,
     'detection_gap': _detection_gap,
+    **{name: partial(_detection_choices, name=name) for name in _CHOICES},
     'complexity': _complexity,
 }
 

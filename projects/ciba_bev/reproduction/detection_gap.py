@@ -121,18 +121,24 @@ def plan_detection_gap(
             for visibility, part in plans.items():
                 for method in methods:
                     if method in methods_at(visibility):
-                        run = Run(METHODS[method], seed)
-                        part.add_score(run, STUDENT)
-                        part.add_step(_spectrum_step(part, run))
-                for step in part.steps:
-                    step.usual_minutes = _usual_minutes(step)
-                    plan.add_step(step)
+                        add_student(part, Run(METHODS[method], seed))
+                join(plan, part)
     return plans
 
 
-def _usual_minutes(step: Step) -> float:
-    tool = Path(step.command[0]).stem
-    return _USUAL_MINUTES[tool if step.config is None or tool == 'test' else Path(step.config).stem]
+def add_student(plan: Plan, run: Run) -> None:
+    """Plan a student's training, its scores and the spectrum of its feature."""
+    plan.add_score(run, STUDENT)
+    plan.add_step(_spectrum_step(plan, run))
+
+
+def join(plan: Plan, part: Plan) -> None:
+    """Add the steps of a part to a plan, with the time that they usually take."""
+    for step in part.steps:
+        tool = Path(step.command[0]).stem
+        config = None if step.config is None or tool == 'test' else Path(step.config).stem
+        step.usual_minutes = _USUAL_MINUTES[config or tool]
+        plan.add_step(step)
 
 
 def _plan_visibility(plan: Plan, visibility: float, elsewhere: dict[str, Plan]) -> Plan:
@@ -224,15 +230,32 @@ def measure_detection_gap(plans: dict[float, Plan], seeds: Sequence[int]) -> lis
         Measured(
             visibility,
             method,
-            {name: [_read_scores(plan, method, seed)[name] for seed in seeds] for name in SCORES},
+            collect_scores(plan, [Run(METHODS[method], seed) for seed in seeds]),
         )
         for visibility, plan in plans.items()
         for method in methods_at(visibility)
     ]
 
 
-def _read_scores(plan: Plan, method: str, seed: int) -> dict[str, float]:
-    folder = plan.folder(Run(METHODS[method], seed))
+def collect_scores(plan: Plan, runs: Sequence[Run]) -> dict[str, list[float]]:
+    """Read the scores of finished students.
+
+    Args:
+        plan: Where they were trained.
+        runs: One for each seed.
+
+    Returns:
+        By the keys of :data:`SCORES`, a value for each run.
+
+    Raises:
+        CibaError: A run is not complete.
+    """
+    found = [_read_scores(plan, run) for run in runs]
+    return {name: [scores[name] for scores in found] for name in SCORES}
+
+
+def _read_scores(plan: Plan, run: Run) -> dict[str, float]:
+    folder = plan.folder(run)
     metrics = read_json(folder / 'metrics.json')
     (nds,) = (value for key, value in metrics.items() if key.endswith('/NDS'))
     (model,) = read_json(folder / SPECTRUM)['models']
