@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from tool_processes import run_tool
 
 from ciba_bev.classification.mm_imdb import MMIMDBDataset, MMIMDBFusionNetwork, MMIMDBNetwork
 from ciba_bev.classification.mm_imdb.networks import Maxout
@@ -239,17 +237,9 @@ def test_from_the_teacher_to_the_student(file, tmp_path):
         'mm_imdb_bottleneck_dvib_image_to_text',
         'mm_imdb_ciba_dvib_image_to_text',
     ):
-        ended = subprocess.run(
-            [
-                *(sys.executable, PROJECT / 'tools' / 'train.py', f'configs/{name}.py'),
-                *('--cfg-options', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=1'),
-            ],
-            cwd=tmp_path,
-            env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'},
-            capture_output=True,
-            text=True,
-        )
-        assert ended.returncode == 0, ended.stderr
+        options = ['train_cfg.max_epochs=2', 'train_cfg.val_interval=1']
+        ended = run_tool(tmp_path, 'train.py', f'configs/{name}.py', '--cfg-options', *options)
+        assert ended.returncode == 0, ended.stdout
     folder = tmp_path / 'work_dirs' / 'mm_imdb_ciba_dvib_image_to_text'
     scores = json.loads((folder / 'metrics.json').read_text())
     assert set(scores['test']) == {'f1/micro', 'f1/macro'}

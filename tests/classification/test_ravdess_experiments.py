@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from tool_processes import run_tool
 
 from ciba_bev.classification.ravdess.synthetic_data import write_synthetic_data
 from ciba_bev.engine.config_checks import check_earlier_runs
@@ -140,11 +139,9 @@ def test_from_the_teacher_to_the_student(tmp_path, monkeypatch):
         ),
         ('ravdess_ciba_mse_audio_to_image',),
     ):
-        words = [sys.executable, PROJECT / 'tools' / 'train.py', f'configs/{name}.py']
-        done = subprocess.run(
-            [*map(str, words), '--cfg-options', *SHORT, *options], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        words = [f'configs/{name}.py', '--cfg-options', *SHORT, *options]
+        ended = run_tool(tmp_path, 'train.py', *words)
+        assert ended.returncode == 0, ended.stdout[-3000:]
         assert (tmp_path / 'work_dirs' / name / 'best.pth').is_file()
     scores = json.loads(
         (tmp_path / 'work_dirs' / 'ravdess_ciba_mse_audio_to_image' / 'metrics.json').read_text()

@@ -1,30 +1,21 @@
 """Two gloo processes with half the batch each do what one process does."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import toy_pair
+from tool_processes import run_tool
 
-PROJECT = Path(__file__).resolve().parents[2]
 # Both divide the same sums in another order.
 TOLERANCE = 1e-4
 
 
-def run(arguments, folder):
-    """Run a tool from another folder, as its user would, on the CPU."""
-    environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
-    environment['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{environment["PATH"]}'
-    environment['VIRTUAL_ENV'] = str(Path(sys.executable).parents[1])
-    environment['PYTHONPATH'] = str(Path(toy_pair.__file__).parent)
-    result = subprocess.run(
-        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
+def train(folder, *words, processes=1):
+    toys = Path(toy_pair.__file__).parent
+    ended = run_tool(folder, 'train.py', 'toy.py', *words, processes=processes, python_path=toys)
+    assert ended.returncode == 0, ended.stdout
 
 
 def losses(work_dir, name):
@@ -38,12 +29,9 @@ def losses(work_dir, name):
 def test_two_processes_distil_like_one(tmp_path, distiller_model, normalize_target):
     model = distiller_model(4, normalize_target=normalize_target)
     toy_pair.write_config(tmp_path / 'toy.py', model)
-    run([sys.executable, PROJECT / 'tools/train.py', 'toy.py', '--work-dir', 'alone'], tmp_path)
+    train(tmp_path, '--work-dir', 'alone')
     halved = ['--cfg-options', 'train_dataloader.batch_size=1']
-    run(
-        ['bash', PROJECT / 'tools/dist_train.sh', 'toy.py', '2', '--work-dir', 'together', *halved],
-        tmp_path,
-    )
+    train(tmp_path, '--work-dir', 'together', *halved, processes=2)
     for name in ('loss', 'loss_distillation'):
         alone = losses(tmp_path / 'alone', name)
         assert len(alone) == 8

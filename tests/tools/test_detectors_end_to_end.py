@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tool_processes import run_tool
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = PROJECT / 'configs'
@@ -52,17 +50,9 @@ train_cfg = dict(max_epochs=1, val_begin=1, val_interval=1)
 """
 
 
-def run(arguments: list, folder: Path) -> subprocess.CompletedProcess:
-    """Run a tool from another folder, as its user would, on the CPU."""
-    environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
-    environment['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{environment["PATH"]}'
-    environment['VIRTUAL_ENV'] = str(Path(sys.executable).parents[1])
-    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
-
-
-def train(folder: Path, *options: str) -> None:
-    ended = run([sys.executable, PROJECT / 'tools/train.py', 'config.py', *options], folder)
-    assert ended.returncode == 0, ended.stderr
+def train(folder: Path, *options: str, processes: int = 1) -> None:
+    ended = run_tool(folder, 'train.py', 'config.py', *options, processes=processes)
+    assert ended.returncode == 0, ended.stdout
 
 
 def logged(work_dir: Path, key: str) -> list[float]:
@@ -82,9 +72,8 @@ def test_two_processes_train_the_student_like_one(simulated_nuscenes, tmp_path):
     """The same frames in the same order: equal losses, whoever computes them."""
     write_student(tmp_path, simulated_nuscenes)
     train(tmp_path, '--work-dir', 'alone')
-    script = ['bash', PROJECT / 'tools/dist_train.sh', 'config.py', '2', '--work-dir', 'together']
-    ended = run([*script, '--cfg-options', 'train_dataloader.batch_size=1'], tmp_path)
-    assert ended.returncode == 0, ended.stderr
+    halved = ['--cfg-options', 'train_dataloader.batch_size=1']
+    train(tmp_path, '--work-dir', 'together', *halved, processes=2)
     alone, together = (logged(tmp_path / name, 'loss') for name in ('alone', 'together'))
     assert len(alone) == len(together) == 4
     # Of seven frames the last batch has one; two processes fill it up with another.
@@ -100,9 +89,9 @@ def test_the_temporal_student_trains_resumes_and_scores(simulated_nuscenes, tmp_
     losses = logged(tmp_path / 'run', 'loss')
     assert len(losses) == 8
     assert losses[-1] < losses[0]
-    command = [sys.executable, PROJECT / 'tools/test.py', 'config.py', 'run/epoch_2.pth']
-    ended = run([*command, '--out', 'metrics.json', '--show-dir', 'pictures'], tmp_path)
-    assert ended.returncode == 0, ended.stderr
+    words = ['config.py', 'run/epoch_2.pth', '--out', 'metrics.json', '--show-dir', 'pictures']
+    ended = run_tool(tmp_path, 'test.py', *words)
+    assert ended.returncode == 0, ended.stdout
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     (nds,) = (value for name, value in metrics.items() if name.endswith('NDS'))
     assert 0 <= nds <= 1
@@ -118,8 +107,7 @@ def test_the_teacher_trains_and_refuses_the_students_weights(simulated_nuscenes,
     assert len(logged(tmp_path / 'run', 'loss')) == 4
 
     write_student(tmp_path, simulated_nuscenes)
-    command = [sys.executable, PROJECT / 'tools/test.py', 'config.py', 'run/epoch_1.pth']
-    ended = run(command, tmp_path)
+    ended = run_tool(tmp_path, 'test.py', 'config.py', 'run/epoch_1.pth')
     assert ended.returncode == 1
-    assert 'run/epoch_1.pth' in ended.stderr
-    assert 'Traceback' not in ended.stderr
+    assert 'run/epoch_1.pth' in ended.stdout
+    assert 'Traceback' not in ended.stdout

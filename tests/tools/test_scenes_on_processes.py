@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from tool_processes import run_tool
 
 from ciba_bev.detection.nuscenes.info_files import load_info_file, save_info_file
 from ciba_bev.registry import MODELS
@@ -62,23 +60,12 @@ def folder(simulated_nuscenes, tmp_path):
 
 
 def detect(folder, processes):
-    environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
-    environment['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{environment["PATH"]}'
-    environment['VIRTUAL_ENV'] = str(Path(sys.executable).parents[1])
-    script = [PROJECT / 'tools/dist_test.sh', 'config.py', 'weights.pth', str(processes)]
-    ended = subprocess.run(
-        ['bash', *script],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stderr
+    ended = run_tool(folder, 'test.py', 'config.py', 'weights.pth', processes=processes)
+    assert ended.returncode == 0, ended.stdout
     written = folder / 'results' / 'pred_instances_3d' / 'results_nusc.json'
     found = json.loads(written.read_text())['results']
     written.unlink()
-    return found, ended.stdout + ended.stderr
+    return found, ended.stdout
 
 
 @pytest.mark.slow

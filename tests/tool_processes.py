@@ -1,0 +1,84 @@
+"""Run tools in processes of their own, without the seconds that their imports take.
+
+The processes are copies of one that has imported everything. How a shell starts the tools is tested
+in tests/cases and tests/tools.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import socket
+import sys
+from multiprocessing.connection import wait
+from pathlib import Path
+from subprocess import CompletedProcess
+
+TOOLS = Path(__file__).resolve().parents[1] / 'tools'
+
+_server = multiprocessing.get_context('forkserver')
+_server.set_forkserver_preload(
+    ['ciba_bev.engine.training', 'ciba_bev.engine.testing', 'mmdet3d.models', 'mmdet3d.datasets']
+)
+
+
+def run_tool(
+    folder: Path, tool: str, *words: str, processes: int = 1, python_path: Path | None = None
+) -> CompletedProcess[str]:
+    """Run a tool on the CPU, and return its status and all that it printed.
+
+    Args:
+        folder: Where it is run.
+        tool: Name of the script in ``tools/``.
+        words: Its arguments.
+        processes: More than one are joined as ``tools/dist_train.sh`` joins them. If one fails, the
+            others are ended.
+        python_path: Folder of more modules to import.
+    """
+    environment = {'CUDA_VISIBLE_DEVICES': ''}
+    if processes > 1:
+        words = (*words, '--launcher', 'pytorch')
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            port = free.getsockname()[1]
+        environment.update(
+            MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), WORLD_SIZE=str(processes)
+        )
+    started, outputs = [], []
+    for rank in range(processes):
+        if processes > 1:
+            environment.update(RANK=str(rank), LOCAL_RANK=str(rank))
+        outputs.append(folder / f'.{tool}.{rank}.output')
+        arguments = (folder, outputs[-1], tool, words, dict(environment), python_path)
+        started.append(_server.Process(target=_run, args=arguments))
+        started[-1].start()
+    running = {process.sentinel: process for process in started}
+    while running:
+        for sentinel in wait(list(running)):
+            if running.pop(sentinel).exitcode:
+                for other in running.values():
+                    other.terminate()
+    status = next((process.exitcode for process in started if process.exitcode), 0)
+    printed = ''.join(output.read_text() for output in outputs)
+    return CompletedProcess([tool, *words], status, printed)
+
+
+def _run(
+    folder: Path,
+    output: Path,
+    tool: str,
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    python_path: Path | None,
+) -> None:
+    with output.open('w') as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    os.chdir(folder)
+    os.environ.update(environment)
+    if python_path is not None:
+        sys.path.insert(0, str(python_path))
+    script = str(TOOLS / tool)
+    sys.argv = [script, *map(str, words)]
+    runpy.run_path(script, run_name='__main__')
