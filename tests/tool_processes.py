@@ -14,6 +14,7 @@ import sys
 from multiprocessing.connection import wait
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Sequence
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 
@@ -24,7 +25,7 @@ _server.set_forkserver_preload(
 
 
 def run_tool(
-    folder: Path, tool: str, *words: str, processes: int = 1, python_path: Path | None = None
+    folder: Path, tool: str, *words: str, processes: int = 1, python_path: Sequence[Path] = ()
 ) -> CompletedProcess[str]:
     """Run a tool on the CPU, and return its status and all that it printed.
 
@@ -34,7 +35,7 @@ def run_tool(
         words: Its arguments.
         processes: More than one are joined as ``tools/dist_train.sh`` joins them. If one fails, the
             others are ended.
-        python_path: Folder of more modules to import.
+        python_path: Folders of more modules to import.
     """
     environment = {'CUDA_VISIBLE_DEVICES': ''}
     if processes > 1:
@@ -70,15 +71,14 @@ def _run(
     tool: str,
     words: tuple[str, ...],
     environment: dict[str, str],
-    python_path: Path | None,
+    python_path: Sequence[Path],
 ) -> None:
     with output.open('w') as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     os.chdir(folder)
     os.environ.update(environment)
-    if python_path is not None:
-        sys.path.insert(0, str(python_path))
+    sys.path[:0] = map(str, python_path)
     script = str(TOOLS / tool)
     sys.argv = [script, *map(str, words)]
     runpy.run_path(script, run_name='__main__')

@@ -14,7 +14,7 @@ TOLERANCE = 1e-4
 
 def train(folder, *words, processes=1):
     toys = Path(toy_pair.__file__).parent
-    ended = run_tool(folder, 'train.py', 'toy.py', *words, processes=processes, python_path=toys)
+    ended = run_tool(folder, 'train.py', 'toy.py', *words, processes=processes, python_path=[toys])
     assert ended.returncode == 0, ended.stdout
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tool_processes import run_tool
 
 PROJECT = Path(__file__).resolve().parents[2]
 TOY_FOLDER = PROJECT / 'tests' / 'engine'
@@ -52,10 +53,9 @@ def losses(work_dir):
 @pytest.mark.slow
 def test_two_processes_train_and_score_like_one(toy_config):
     folder = toy_config.parent
-    alone = run(
-        [sys.executable, PROJECT / 'tools/train.py', 'toy.py', '--work-dir', 'alone'], folder
-    )
-    assert alone.returncode == 0, alone.stderr
+    words = ['toy.py', '--work-dir', 'alone']
+    alone = run_tool(folder, 'train.py', *words, python_path=[TOY_FOLDER])
+    assert alone.returncode == 0, alone.stdout
     halved = ['--cfg-options', 'train_dataloader.batch_size=1']
     together = run(
         ['bash', PROJECT / 'tools/dist_train.sh', 'toy.py', '2', '--work-dir', 'together', *halved],
@@ -65,12 +65,13 @@ def test_two_processes_train_and_score_like_one(toy_config):
     assert len(losses(folder / 'alone')) == 8
     assert losses(folder / 'together') == pytest.approx(losses(folder / 'alone'), rel=TOLERANCE)
 
-    scores = []
-    for processes in ('1', '2'):
-        command = ['bash', PROJECT / 'tools/dist_test.sh', 'toy.py', 'alone/epoch_2.pth', processes]
-        scored = run([*command, '--out', f'{processes}.json'], folder)
-        assert scored.returncode == 0, scored.stderr
-        scores.append(json.loads((folder / f'{processes}.json').read_text())['toy/error'])
+    words = ['toy.py', 'alone/epoch_2.pth', '--out', '1.json']
+    scored = run_tool(folder, 'test.py', *words, python_path=[TOY_FOLDER])
+    assert scored.returncode == 0, scored.stdout
+    command = ['bash', PROJECT / 'tools/dist_test.sh', 'toy.py', 'alone/epoch_2.pth', '2']
+    scored = run([*command, '--out', '2.json'], folder)
+    assert scored.returncode == 0, scored.stderr
+    scores = [json.loads((folder / f'{n}.json').read_text())['toy/error'] for n in (1, 2)]
     assert scores[0] == pytest.approx(scores[1], rel=TOLERANCE)
 
 
@@ -125,6 +126,11 @@ def train_on_two(work_dir, *options):
     return ['bash', script, 'bad.py', '2', '--work-dir', work_dir, '--cfg-options', *options]
 
 
+def train_again(folder, *words):
+    words = ['bad.py', '--work-dir', 'killed', *words]
+    return run_tool(folder, 'train.py', *words, processes=2, python_path=[folder, TOY_FOLDER])
+
+
 @pytest.mark.slow
 def test_a_frame_of_one_process_ends_both_and_its_name_stands_last(bad_config):
     folder = bad_config.parent
@@ -170,10 +176,10 @@ def test_processes_of_a_killed_launcher_end_and_free_the_work_folder(bad_config)
             assert time.monotonic() < deadline
             time.sleep(0.2)
         # While it runs, nobody else begins there.
-        other = run(command, folder, PYTHONPATH=paths)
+        other = train_again(folder)
         assert re.search(
             r'error: killed is in use by another training: process \d+ on .*, started ',
-            other.stderr.rstrip().splitlines()[-1],
+            other.stdout.rstrip().splitlines()[-1],
         )
         started = psutil.Process(launcher.pid).children(recursive=True)
         assert len(started) >= 4, 'two trainings with a loading process each'
@@ -182,7 +188,7 @@ def test_processes_of_a_killed_launcher_end_and_free_the_work_folder(bad_config)
         launcher.wait()
     _, alive = psutil.wait_procs(started, timeout=10)
     assert alive == []
-    resumed = run([*command[:-1], 'train_cfg.max_epochs=1', '--resume'], folder, PYTHONPATH=paths)
-    assert resumed.returncode == 0, resumed.stderr
-    assert re.search(r'resumed epoch: \d+', resumed.stdout + resumed.stderr)
+    resumed = train_again(folder, '--resume', '--cfg-options', 'train_cfg.max_epochs=1')
+    assert resumed.returncode == 0, resumed.stdout
+    assert re.search(r'resumed epoch: \d+', resumed.stdout)
     assert not list((folder / 'killed').glob('.*.partial'))
