@@ -11,7 +11,7 @@ model = dict(
         config='configs/bevformer_r50.py', checkpoint='work_dirs/bevformer_r50/epoch_24.pth'
     )
 )
-# Of a student with history.
+# Data of a temporal student.
 train_dataloader = dict(dataset={{_base_.train_sequences}})
 val_dataloader = dict(dataset={{_base_.test_sequences}})
 test_dataloader = val_dataloader

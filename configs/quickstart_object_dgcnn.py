@@ -9,7 +9,7 @@ voxel_size = [0.625, 0.625, 8]
 channels = 64
 
 model = dict(
-    # There are no weights of this width to start from.
+    # There are no weights with this number of channels to start from.
     init_cfg=None,
     data_preprocessor=dict(
         voxel_layer=dict(

@@ -12,7 +12,7 @@ model = dict(
         modality='audio',
         depth=50,
         feature_size=2048,
-        # What a student of width 512 is compared with where the whole feature is distilled.
+        # What a student of 512 channels is compared with where the whole feature is distilled.
         narrowed_size=512,
         classes=100,
     ),

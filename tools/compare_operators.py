@@ -36,7 +36,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--threads', type=int, default=1, help='of PyTorch and of the loops')
-    parser.add_argument('--repetitions', type=int, default=7)
+    parser.add_argument(
+        '--repetitions',
+        type=int,
+        default=7,
+        help='number of turns; medians are reported (default: 7)',
+    )
     parser.add_argument('--only', nargs='+', default=[''], metavar='NAME', help='parts of names')
     parser.add_argument('--traceback', action='store_true', help='show the full trace of an error')
     return parser.parse_args(arguments)

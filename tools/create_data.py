@@ -1,4 +1,4 @@
-"""Make the info files that the nuScenes datasets read (see data/README.md).
+"""Make the info files that the nuScenes datasets read (see docs/data.md).
 
 Examples:
     python tools/create_data.py --root-path data/nuscenes --version v1.0-trainval

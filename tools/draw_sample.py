@@ -39,7 +39,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='draw ground truth and detections side by side, from above (repeatable)',
     )
     parser.add_argument(
-        '--score-threshold',
+        *('--score-threshold', '--score-thr'),
         type=float,
         default=0.3,
         help='minimum score of drawn detections (%(default)s)',

@@ -30,7 +30,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         The parsed arguments.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('data_set', choices=DATA_SETS)
+    parser.add_argument('data_set', choices=DATA_SETS, help='data set whose format is written')
     parser.add_argument('--out', required=True, help='folder to write to')
     parser.add_argument(
         '--seed', type=int, default=0, help='the same seed writes the same files (%(default)s)'

@@ -1,4 +1,4 @@
-"""Prepare RAVDESS for training from its raw clips (see data/README.md).
+"""Prepare RAVDESS for training from its raw clips (see docs/data.md).
 
 Examples:
     python tools/prepare_ravdess.py --clips downloads/ravdess --out data/ravdess

@@ -1,4 +1,4 @@
-"""Prepare VGG-Sound for training from its clips and split files (see data/README.md).
+"""Prepare VGG-Sound for training from its clips and split files (see docs/data.md).
 
 Examples:
     python tools/prepare_vgg_sound.py downloads/vggsound --splits downloads/vggsound_100 \

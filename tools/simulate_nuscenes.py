@@ -45,7 +45,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='how many scenes, or nuScenes scene names (the ten scenes of v1.0-mini)',
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of the world (%(default)s)')
-    parser.add_argument('--version', default=defaults.version, choices=VERSIONS)
+    parser.add_argument(
+        '--version',
+        default=defaults.version,
+        choices=VERSIONS,
+        help='nuScenes version to imitate (%(default)s)',
+    )
     parser.add_argument(
         '--frames-per-scene',
         type=int,

@@ -128,7 +128,7 @@ def test_broken_and_missing_clips_are_counted_listed_and_left_out(some, tmp_path
     lines = dict(line.split('\t') for line in (out / 'broken_clips.txt').read_text().splitlines())
     assert lines == {name: ' '.join(reason.split()) for name, reason in result.broken.items()}
     assert lines[gone.stem] == f'not in {some / "clips"}'
-    assert lines[silent.stem] == 'it has no sound'
+    assert lines[silent.stem] == 'it has no audio stream'
     assert all(lines.values())
     assert len(listed(out)) == 11
     assert not set(result.broken) & set(listed(out))

@@ -294,7 +294,7 @@ def test_whole_run(write_config, capsys):
     assert 'threads: 1, batch size: 3' in out
     assert f'the training data of {config}' in out
     assert re.search(
-        r'Loader, one process: [\d.]+ samples a second, [\d.]+ CPU-seconds a sample', out
+        r'Loader, one process: [\d.]+ samples per second, [\d.]+ CPU-seconds per sample', out
     )
     rows = [line.split('|')[1:-1] for line in out.splitlines() if line.startswith('|')][2:]
     assert [row[0].strip() for row in rows] == [

@@ -114,11 +114,11 @@ def test_decoding_is_given_back_after_an_error():
 
 def test_description():
     assert LoaderCost(0.5, 0.3, 0.1, 24).describe() == (
-        'Loader, one process: 2.00 samples a second, 0.300 CPU-seconds a sample, 3.00 times the '
-        'decoding of its 24 images (0.100).'
+        'Loader, one process: 2.00 samples per second, 0.300 CPU-seconds per sample, 3.00 times '
+        'the decoding of its 24 images (0.100).'
     )
     assert LoaderCost(0.5, 0.3, 0.0, 0).describe() == (
-        'Loader, one process: 2.00 samples a second, 0.300 CPU-seconds a sample.'
+        'Loader, one process: 2.00 samples per second, 0.300 CPU-seconds per sample.'
     )
 
 

@@ -76,6 +76,17 @@ def test_options_that_do_not_fit_a_synthetic_data_set(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('option', ['--score-thr', '--score-threshold'])
+@pytest.mark.parametrize('tool', ['draw_sample', 'predict', 'test'])
+def test_the_minimum_score_of_drawn_boxes_has_two_names(tool, option):
+    module = runpy.run_path(str(PROJECT / 'tools' / f'{tool}.py'))
+    parse_args = module.get('parse_args') or inspect.getmodule(module['main']).parse_args
+    required = ['--dataroot', 'data', '--out', 'new.png']
+    words = required if tool == 'draw_sample' else ['config.py', 'weights.pth']
+    args = vars(parse_args([*words, option, '0.7']))
+    assert args.get('score_thr', args.get('score_threshold')) == 0.7
+
+
 def test_no_sample_is_drawn_over_what_is_read(simulated_nuscenes, tmp_path, capsys):
     main = runpy.run_path(str(PROJECT / 'tools' / 'draw_sample.py'))['main']
     results = tmp_path / 'results.json'

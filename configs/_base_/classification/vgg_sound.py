@@ -64,5 +64,5 @@ video_r50 = dict(
     inputs=['video'],
     tap=dict(module='network.feature'),
 )
-# What a student of width 512 is compared with where the whole feature is distilled.
+# What a student of 512 channels is compared with where the whole feature is distilled.
 narrowed = dict(module='network.narrowed')

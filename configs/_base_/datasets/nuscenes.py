@@ -47,7 +47,7 @@ load_sweeps = dict(
     backend_args=backend_args,
 )
 load_latest_sweeps = dict(load_sweeps, test_mode=True)
-# Bytes, as they are decoded: the data preprocessor distorts, normalizes and pads them.
+# Images stay uint8; the data preprocessor distorts, normalizes and pads them.
 load_images = dict(
     type='ciba_bev.LoadMultiViewImageFromFiles', num_views=6, backend_args=backend_args
 )
@@ -116,7 +116,7 @@ pack_features = [
 ]
 feature_pipeline = [*load_latest_points, load_images, *pack_features]
 
-# For students with history, in place of single frames.
+# For temporal students, in place of single frames.
 train_sequences = dict(type='ciba_bev.NuScenesSequenceDataset', queue_length=4)
 test_sequences = dict(type='ciba_bev.NuScenesSequenceDataset')
 frames = dict(

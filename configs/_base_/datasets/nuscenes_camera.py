@@ -1,4 +1,4 @@
-"""nuScenes, six cameras, frame by frame. For a student without history."""
+"""nuScenes, six cameras, frame by frame. For a single-frame student."""
 
 # Its data loaders as they are.
 _base_ = ['./nuscenes.py']

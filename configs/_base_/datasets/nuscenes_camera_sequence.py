@@ -1,4 +1,4 @@
-"""nuScenes, six cameras, in sequences of four frames. For a student with history."""
+"""nuScenes, six cameras, in sequences of four frames. For a temporal student."""
 
 _base_ = ['./nuscenes.py']
 

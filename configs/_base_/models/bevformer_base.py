@@ -3,7 +3,7 @@
 _base_ = ['./bevformer_r50.py']
 
 model = dict(
-    # Of detectron2's caffe-style ResNets: BGR, not scaled.
+    # Statistics of detectron2's caffe-style ResNets: BGR, unscaled.
     data_preprocessor=dict(mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False),
     img_backbone=dict(
         depth=101,

@@ -13,7 +13,7 @@ model = dict(
         base_channels=16,
         frozen_stages=-1,
         norm_eval=False,
-        # There are no weights of this width to start from.
+        # There are no weights with this number of channels to start from.
         init_cfg=None,
     ),
     img_neck=dict(in_channels=[32, 64, 128], out_channels=channels, num_outs=3),

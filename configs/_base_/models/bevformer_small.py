@@ -10,7 +10,8 @@ model = dict(
         bev_w=150,
         num_levels=1,
         encoder_layers=3,
-        # Where the reference turns the previous map, whatever the grid: its weights expect it.
+        # Rotation centre of the reference implementation, in cells, for every grid: the published
+        # weights expect it.
         rotate_center=[100, 100],
     ),
 )

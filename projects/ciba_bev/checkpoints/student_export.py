@@ -74,7 +74,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         The parsed arguments.
     """
     parser = argparse.ArgumentParser(
-        description='Write the weights of a trained student without optimizer, logs and teacher.'
+        description='Write the weights of a trained student without optimizer state and logs '
+        '(the teacher is never saved).'
     )
     parser.add_argument('checkpoint', help='checkpoint of a distillation or a plain training')
     parser.add_argument('out', help='file to write')

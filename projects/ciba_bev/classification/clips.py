@@ -44,20 +44,20 @@ def read_sound(path: str | Path, rate: int) -> np.ndarray:
         (samples,), float32, one channel, full scale at one.
 
     Raises:
-        CibaError: The clip has no sound.
+        CibaError: The clip has no audio stream, or an empty one.
         av.FFmpegError: It cannot be decoded.
     """
     parts = []
     with av.open(str(path)) as clip:
         if not clip.streams.audio:
-            raise CibaError('it has no sound')
+            raise CibaError('it has no audio stream')
         resampler = av.AudioResampler(format='fltp', layout='mono', rate=rate)
         for frame in clip.decode(audio=0):
             parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
         if parts:
             parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
     if not parts:
-        raise CibaError('it has no sound')
+        raise CibaError('its audio stream is empty')
     return np.concatenate(parts)
 
 
@@ -71,12 +71,12 @@ def read_middle_frame(path: str | Path) -> Image.Image:
         The frame, RGB; the last one if the clip ends before its middle.
 
     Raises:
-        CibaError: The clip has no picture.
+        CibaError: The clip has no video stream, or an empty one.
         av.FFmpegError: It cannot be decoded.
     """
     with av.open(str(path)) as clip:
         if not clip.streams.video:
-            raise CibaError('it has no picture')
+            raise CibaError('it has no video stream')
         middle = (clip.duration or 0) // 2
         # Seeks to the key frame before it.
         clip.seek(middle)
@@ -86,7 +86,7 @@ def read_middle_frame(path: str | Path) -> Image.Image:
             if frame.time is not None and frame.time * av.time_base >= middle:
                 break
     if latest is None:
-        raise CibaError('it has no picture')
+        raise CibaError('its video stream is empty')
     return latest.to_image()
 
 

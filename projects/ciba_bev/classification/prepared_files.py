@@ -37,7 +37,7 @@ def read_rows(path: Path, maker: str) -> list[tuple[int, list[str]]]:
     if not path.is_file():
         raise CibaError(
             f'{path}: there is no such file. Make it with {maker} from the clips (see '
-            'data/README.md).'
+            'docs/data.md).'
         )
     try:
         with open(path, newline='', encoding='utf-8-sig') as file:

@@ -297,8 +297,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('config', help='config of a distillation')
-    add('--steps', type=int, default=20, help='steps of each that count')
-    add('--warmup', type=int, default=3, help='steps of each before these')
+    add('--steps', type=int, default=20, help='timed steps per case (default: 20)')
+    add('--warmup', type=int, default=3, help='untimed warm-up steps per case (default: 3)')
     add('--batch-size', type=int, help="samples in a batch (default: the config's)")
     add('--sizes', type=_numbers(','), metavar='H,...', help="code sizes (default: the config's)")
     add(

@@ -38,8 +38,8 @@ class LoaderCost(NamedTuple):
     def describe(self) -> str:
         """Return one line for the user."""
         line = (
-            f'Loader, one process: {1 / self.wall_seconds:.2f} samples a second, '
-            f'{self.cpu_seconds:.3f} CPU-seconds a sample'
+            f'Loader, one process: {1 / self.wall_seconds:.2f} samples per second, '
+            f'{self.cpu_seconds:.3f} CPU-seconds per sample'
         )
         if not self.images:
             return f'{line}.'

@@ -77,7 +77,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='folder of the results (default: work_dirs/<config>/prediction)',
     )
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='minimum score of drawn boxes (default: 0.3)'
+        *('--score-thr', '--score-threshold'),
+        type=float,
+        default=0.3,
+        help='minimum score of drawn boxes (default: 0.3)',
     )
     parser.add_argument('--device', help='such as cuda:0 or cpu (default: a GPU if there is one)')
     parser.add_argument(

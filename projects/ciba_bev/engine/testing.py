@@ -45,13 +45,16 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='compute no scores; write the result file for the nuScenes test server',
     )
     parser.add_argument(
-        '--show-dir', help='draw detections on cameras and bird-eye view into this folder'
+        '--show-dir', help="draw detections on cameras and in bird's-eye view into this folder"
     )
     parser.add_argument(
         '--show-count', type=int, default=5, help='number of frames to draw (default: 5)'
     )
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='minimum score of drawn boxes (default: 0.3)'
+        *('--score-thr', '--score-threshold'),
+        type=float,
+        default=0.3,
+        help='minimum score of drawn boxes (default: 0.3)',
     )
     return parser.parse_args(arguments)
 

@@ -204,7 +204,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--device', default='cpu', help='cpu (default) or cuda')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='on a CPU')
-    parser.add_argument('--repeats', type=int, default=5, help='the median of so many runs counts')
+    parser.add_argument(
+        '--repeats', type=int, default=5, help='number of runs; the median is reported (default: 5)'
+    )
     parser.add_argument(
         '--size',
         type=_parse_size,

@@ -158,8 +158,9 @@ def add_inputs(loader: dict[str, Any], student: PairModel, teacher: PairModel) -
         raise ConfigError(
             f'the teacher reads {", ".join(map(repr, teacher.inputs))} ({teacher.config}), but the '
             f"student's data set loads {', '.join(map(repr, student.inputs))} ({student.config}), "
-            f'and how {", ".join(map(repr, names))} could be loaded there is not known. Extend the '
-            "student's data in a config of its own so that both are in each batch, and give that."
+            f"and the tool cannot add {', '.join(map(repr, names))} to the student's pipeline "
+            "automatically. Extend the student's data in a config of its own so that both are in "
+            'each batch, and give that.'
         )
     loaders = [transform for transforms in added.values() for transform in transforms]
     dataset['pipeline'] = [*copy.deepcopy(loaders), *dataset['pipeline']]

@@ -209,7 +209,7 @@ def _require_alignment(
     for (model, tap), (other, other_tap) in ((teacher, student), (student, teacher)):
         if tap.grid and other_tap.grid and model.extent is None and other.extent is not None:
             raise ConfigError(
-                f'{model.config}: has no point_cloud_range, so that nothing says which ground the '
+                f'{model.config}: has no point_cloud_range, so that nothing says which area the '
                 f"{model.role}'s feature at {tap.name} ({' x '.join(map(str, tap.grid))}) covers; "
                 f"the {other.role}'s covers {_metres(other.extent)}. If it is a feature of the "
                 'image, the model has no BEV feature to distil; else state its range at the top '

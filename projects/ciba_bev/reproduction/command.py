@@ -536,7 +536,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'targets', nargs='+', choices=sorted(TARGETS), metavar='TARGET', help=', '.join(TARGETS)
     )
-    parser.add_argument('--seeds', type=int, metavar='N', help='seeds a row (default: 5; demo: 3)')
+    parser.add_argument(
+        '--seeds', type=int, metavar='N', help='seeds per row (default: 5; demo: 3)'
+    )
     parser.add_argument(
         '--demo', action='store_true', help='synthetic data that the tool makes, short trainings'
     )

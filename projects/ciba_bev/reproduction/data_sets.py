@@ -78,7 +78,7 @@ DATA_SETS = {
         '61,195 of the 100 classes are 60 to 120 GB) and the split files of the 100 classes '
         '(https://github.com/weiguoPian/AV-CIL_ICCV2023), and prepare them (22 GB) with\n'
         'python tools/prepare_vgg_sound.py CLIPS --splits SPLITS --out data/vgg_sound\n'
-        'See data/README.md.',
+        'See docs/data.md.',
         ('--prepared',),
         (
             'train_cfg.max_epochs=12',
@@ -103,7 +103,7 @@ NUSCENES = DataSet(
     'data/nuscenes/nuscenes_infos_train.pkl',
     'Download nuScenes v1.0-trainval (about 300 GB unpacked) to data/nuscenes and run\n'
     'python tools/create_data.py --root-path data/nuscenes --version v1.0-trainval\n'
-    'See data/README.md.',
+    'See docs/data.md.',
 )
 
 

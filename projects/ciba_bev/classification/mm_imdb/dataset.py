@@ -61,7 +61,7 @@ class MMIMDBDataset(InMemoryDataset):
         if not Path(file).is_file():
             raise CibaError(
                 f'{file}: there is no such file. It is multimodal_imdb.hdf5 of MM-IMDB; see '
-                'data/README.md.'
+                'docs/data.md.'
             )
         try:
             with h5py.File(file, 'r') as content:

@@ -89,7 +89,7 @@ def read_splits(folder: str | Path, validation: int = 50, seed: int = 0) -> Spli
         splits = _read_table(folder / TABLE_FILE, classes, validation, seed)
     else:
         raise CibaError(
-            f'{folder}: contains neither {CLIPS_FILE} nor {TABLE_FILE}. See data/README.md for '
+            f'{folder}: contains neither {CLIPS_FILE} nor {TABLE_FILE}. See docs/data.md for '
             'their source.'
         )
     for part, clips in splits.clips.items():

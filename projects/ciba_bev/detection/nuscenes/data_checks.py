@@ -28,7 +28,7 @@ JPEG_START = b'\xff\xd8'
 JPEG_END = b'\xff\xd9'
 TEMPORAL_FIELDS = ('scene_token', 'prev', 'next', 'frame_idx', 'can_bus')
 
-FILE_REMEDY = 'Unpack the nuScenes archive of the file again (data/README.md has the layout).'
+FILE_REMEDY = 'Unpack the nuScenes archive of the file again (docs/data.md has the layout).'
 
 
 class DataError(CibaError):

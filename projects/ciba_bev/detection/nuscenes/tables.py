@@ -33,7 +33,7 @@ CAMERAS = (
     'CAM_BACK_RIGHT',
 )
 CHANNELS = ('LIDAR_TOP', *CAMERAS)
-LAYOUT = 'data/README.md has the layout'
+LAYOUT = 'docs/data.md has the layout'
 
 
 def check_tables(root: Path, version: str) -> None:

@@ -41,7 +41,7 @@ def check_data_paths(dataset: dict[str, Any], field: str, config_name: str) -> N
         return
     root = Path(dataset.get('data_root') or '')
     simulation = shell_command('python', 'tools/simulate_nuscenes.py', '--out', root)
-    remedy = f'Simulate data with `{simulation}`, or put nuScenes there as data/README.md describes'
+    remedy = f'Simulate data with `{simulation}`, or put nuScenes there as docs/data.md describes'
     if dataset.get('data_root') and not root.is_dir():
         raise ConfigError(
             f'{config_name}: {field}.data_root is {root}, and {why_absent(root)}.\n{remedy}.'
