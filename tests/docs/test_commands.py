@@ -83,6 +83,21 @@ def test_configs_and_links_exist(page):
     assert missing == []
 
 
+def test_pages_that_messages_name_exist():
+    sources = [*PROJECT.glob('projects/**/*.py'), *PROJECT.glob('tools/*')]
+    sources += PROJECT.glob('configs/**/*.py')
+    pages = {
+        page
+        for source in sources
+        if source.is_file()
+        for page in re.findall(r'\b(?:docs|data)/\w+\.md\b', source.read_text(encoding='utf-8'))
+    }
+    assert {'docs/data.md', 'docs/method.md'} <= pages
+    # Every data set is described there; the file in the data folder is only a signpost.
+    assert 'data/README.md' not in pages
+    assert [page for page in pages if not (PROJECT / page).is_file()] == []
+
+
 def test_pages_have_commands():
     assert len(commands_of((PROJECT / 'docs/nuscenes.md').read_text(encoding='utf-8'))) > 10
 

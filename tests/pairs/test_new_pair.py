@@ -13,8 +13,8 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 
 from ciba_bev.engine import training
-from ciba_bev.errors import CibaError
-from ciba_bev.pairs.data import read_features_only
+from ciba_bev.errors import CibaError, ConfigError
+from ciba_bev.pairs.data import PairModel, add_inputs, read_features_only
 from ciba_bev.pairs.new_pair import create_pair, parse_args
 
 CONFIGS = Path(__file__).with_name('configs')
@@ -127,7 +127,7 @@ _base_ = [{str(config_of('picture_classifier'))!r}]
 train_dataloader = dict(dataset=dict(inputs=['picture']))
 """
     )
-    with pytest.raises(CibaError, match='has no point_cloud_range') as raised:
+    with pytest.raises(CibaError, match=r'no point_cloud_range, .* which area the') as raised:
         new_pair(config_of(TEACHER), student, '--student-tap', 'backbone.0')
     assert str(student) in str(raised.value)
     assert not (workplace / 'configs').exists()
@@ -165,6 +165,20 @@ def test_missing_data_are_named_with_what_makes_some(workplace):
     assert 'data/simulated/nuscenes_infos_val.pkl' in message
     for command in ('tools/simulate_nuscenes.py --out DIR', 'tools/create_data.py --root-path DIR'):
         assert command in message
+
+
+def test_an_input_that_no_transform_loads_is_named():
+    def model(role: str, name: str) -> PairModel:
+        cfg = Config({'val_dataloader': {'dataset': {'pipeline': [{'type': 'LoadRadar'}]}}})
+        return PairModel(role, f'{role}.py', '', cfg, {'inputs': {name: []}}, None, [], None, '')
+
+    loader = {'dataset': {'pipeline': [{'type': 'Pack', 'keys': ['img']}]}}
+    with pytest.raises(ConfigError) as raised:
+        add_inputs(loader, model('student', 'img'), model('teacher', 'radar'))
+    message = str(raised.value)
+    assert "cannot add 'radar' to the student's pipeline automatically" in message
+    assert 'teacher.py' in message
+    assert 'student.py' in message
 
 
 def test_features_are_read_from_mmdet3ds_own_data_sets():
