@@ -14,11 +14,7 @@ from .figures import (
     figure_to_image,
     save_figure,
 )
-from .linear_distillation import (
-    limiting_distillation_loss,
-    optimal_student_weight,
-    projected_student_weight,
-)
+from .linear_distillation import limiting_distillation_loss
 from .spectra import (
     ChannelEnergy,
     FeatureCovariance,
@@ -44,8 +40,6 @@ __all__ = [
     'log_singular_values',
     'mean_and_deviation',
     'measure_saturation',
-    'optimal_student_weight',
-    'projected_student_weight',
     'save_figure',
     'suggest_bottleneck_size',
     'welch_p_value',
