@@ -15,12 +15,7 @@ from .figures import (
     save_figure,
 )
 from .linear_distillation import limiting_distillation_loss
-from .spectra import (
-    ChannelEnergy,
-    FeatureCovariance,
-    effective_rank,
-    log_singular_values,
-)
+from .spectra import ChannelEnergy, FeatureCovariance, effective_rank
 from .spectrum_hook import SpectrumHook
 from .statistics import mean_and_deviation, welch_p_value
 
@@ -37,7 +32,6 @@ __all__ = [
     'effective_rank',
     'figure_to_image',
     'limiting_distillation_loss',
-    'log_singular_values',
     'mean_and_deviation',
     'measure_saturation',
     'save_figure',
