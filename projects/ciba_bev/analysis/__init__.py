@@ -5,7 +5,7 @@ variances along its principal directions. Importing the package does not import 
 """
 
 from .bottleneck_metric import BottleneckMetric
-from .bottleneck_size import Saturation, measure_saturation, suggest_bottleneck_size
+from .bottleneck_size import Saturation, measure_saturation
 from .dynamic_variance import DynamicVariance
 from .figures import (
     draw_decoded_spectra,
@@ -35,6 +35,5 @@ __all__ = [
     'mean_and_deviation',
     'measure_saturation',
     'save_figure',
-    'suggest_bottleneck_size',
     'welch_p_value',
 ]

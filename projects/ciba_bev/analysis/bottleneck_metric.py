@@ -29,7 +29,7 @@ class BottleneckMetric(BaseMetric):
     For each size H: ``h<H>/generation`` and ``h<H>/regularization`` (Eq. 7, without weight and
     noise), ``h<H>/explained``, the share of the student's variance that the decoded features
     account for, and ``h<H>/effective_rank`` of the decoded features. With several sizes also
-    ``suggested_size`` (Sec. 5.1.3), see :func:`suggest_bottleneck_size`. The features themselves
+    ``suggested_size`` (Sec. 5.1.3), see :func:`measure_saturation`. The features themselves
     have ``teacher/effective_rank`` and ``student/effective_rank``.
 
     Part of a feature on a grid is the same in all samples and encodes only the position (see

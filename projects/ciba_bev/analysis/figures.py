@@ -75,7 +75,7 @@ def draw_decoded_spectra(
     Args:
         spectra: For each size H, the (C,) singular values of the covariance of its decoded
             features, largest first.
-        proposed: The size to mark (:func:`suggest_bottleneck_size`); none by default.
+        proposed: The size to mark (:func:`measure_saturation`); none by default.
         title: Above the figure; none by default.
 
     Returns:
