@@ -4,7 +4,7 @@ Arrays of *singular values* are always those of a feature's covariance, largest 
 variances along its principal directions. Importing the package does not import matplotlib.
 """
 
-from .bottleneck_metric import BottleneckMetric
+from .bottleneck_metric import BottleneckMetric, read_decoded_spectra
 from .bottleneck_size import Saturation, measure_saturation
 from .dynamic_variance import DynamicVariance
 from .figures import (
@@ -34,6 +34,7 @@ __all__ = [
     'limiting_distillation_loss',
     'mean_and_deviation',
     'measure_saturation',
+    'read_decoded_spectra',
     'save_figure',
     'welch_p_value',
 ]

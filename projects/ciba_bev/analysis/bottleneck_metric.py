@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,22 @@ from .dynamic_variance import DynamicVariance
 from .spectra import FeatureCovariance
 
 _ROUNDING = 1e-9
+
+
+def read_decoded_spectra(
+    content: Mapping[str, Any],
+) -> tuple[dict[int, list[float]], int | None]:
+    """Read the spectra of decoded features from what :class:`BottleneckMetric` has written.
+
+    Args:
+        content: The content of its ``out_file``.
+
+    Returns:
+        For each size H, the (C,) singular values; and the proposed size, None for a single one.
+    """
+    spectra = {int(name[1:]): values for name, values in content['decoded_spectra'].items()}
+    proposed = content['metrics'].get('suggested_size')
+    return spectra, None if proposed is None else int(proposed)
 
 
 @METRICS.register_module()

@@ -34,7 +34,13 @@ from rich.progress import (
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from ..analysis import FeatureCovariance, draw_decoded_spectra, draw_spectra, save_figure
+from ..analysis import (
+    FeatureCovariance,
+    draw_decoded_spectra,
+    draw_spectra,
+    read_decoded_spectra,
+    save_figure,
+)
 from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.frozen_model import FrozenModel
 from ..distillation.taps import FeatureTap
@@ -272,11 +278,7 @@ def _write(content: dict[str, Any], folder: Path) -> None:
     save_figure(draw_spectra(spectra), folder / 'spectra')
     generated = content['bottlenecks']
     if generated is not None:
-        # The keys are h2, h4, ...
-        decoded = {int(name[1:]): values for name, values in generated['decoded_spectra'].items()}
-        # Absent for a single size.
-        proposed = generated['metrics'].get('suggested_size')
-        figure = draw_decoded_spectra(decoded, None if proposed is None else int(proposed))
+        figure = draw_decoded_spectra(*read_decoded_spectra(generated))
         save_figure(figure, folder / 'decoded_spectra')
     write_file(folder / 'collapse.json', json.dumps(content, indent=1) + '\n')
 

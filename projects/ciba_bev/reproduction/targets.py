@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Sequence, Tuple
 
 from rich.console import Console
 
-from ..analysis import draw_decoded_spectra, draw_spectra, save_figure
+from ..analysis import draw_decoded_spectra, draw_spectra, read_decoded_spectra, save_figure
 from ..engine.step_runner import Step
 from ..errors import CibaError
 from ..quickstart.steps import find_metric
@@ -258,11 +258,7 @@ def _sweep(job: Reproduction, mse: str, ciba: str) -> Callable[[str], Sweep]:
 
 
 def _read_decoded(plan: Plan, run: Run) -> tuple[dict[int, list[float]], int | None]:
-    """Return the spectra of the decoded features, by size, and the size that they suggest."""
-    content = read_json(plan.folder(run) / 'bottlenecks.json')
-    spectra = {int(key[1:]): value for key, value in content['decoded_spectra'].items()}
-    proposed = content['metrics'].get('suggested_size')
-    return spectra, None if proposed is None else int(proposed)
+    return read_decoded_spectra(read_json(plan.folder(run) / 'bottlenecks.json'))
 
 
 def _figure_5(job: Reproduction) -> Writer:
