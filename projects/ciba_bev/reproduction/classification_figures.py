@@ -13,8 +13,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from ..analysis.figures import GREY, draw_sizes
 from ..distillation.frozen_model import FrozenModel
-from .panels import BLUE, GREEN, GREY, ORANGE, draw_means, new_panels
+from .panels import BLUE, GREEN, ORANGE, draw_means, new_panels
 from .plan import Plan, Run, existing
 
 if TYPE_CHECKING:
@@ -146,21 +147,9 @@ def draw_spectra_above_sweeps(
     Returns:
         The figure, one column of panels for each title.
     """
-    from matplotlib import colormaps
-
     figure, panels = new_panels(2, len(decoded), (4.4, 3.8))
     for axes, (title, by_size) in zip(panels, decoded.items()):
-        # The lightest colours would vanish on white.
-        shades = colormaps['viridis_r'](np.linspace(0.18, 1.0, len(by_size)))
-        for shade, size in zip(shades, sorted(by_size)):
-            values = np.asarray(by_size[size], np.float64)
-            axes.plot(
-                np.arange(1, len(values) + 1),
-                np.where(values > 0, values, np.nan),
-                color=shade,
-                linewidth=1.4,
-                label=f'H = {size}',
-            )
+        draw_sizes(axes, by_size)
         axes.set_yscale('log')
         # Values further below the largest are rounding errors.
         axes.set_ylim(bottom=1e-8 * max(max(values) for values in by_size.values()))

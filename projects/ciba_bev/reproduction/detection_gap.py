@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
+from ..analysis.figures import GREY
 from ..engine.step_runner import Step
 from ..engine.testing import RESULTS_FILE, RESULTS_FOLDER
 from ..files import write_file
 from ..quickstart.steps import find_metric
-from .panels import BLUE, GREEN, GREY, ORANGE, draw_means, new_panels
+from .panels import BLUE, GREEN, ORANGE, draw_means, new_panels
 from .plan import Plan, Run, existing, read_json
 from .tables import compare_scores, format_p_value, format_scores
 
