@@ -23,14 +23,7 @@ from mmengine.runner import Runner
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import track
 from rich.table import Table
 from torch.utils.data import DataLoader
 
@@ -236,25 +229,15 @@ def _accumulate(
     for network in networks:
         network.to(device)
     covariances = [FeatureCovariance() for _ in networks]
-    columns = (
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn('left:'),
-        TimeRemainingColumn(),
-    )
     samples = 0
-    with Progress(*columns) as progress:
-        bar = progress.add_task('samples', total=total)
-        for batch in islice(loader, ceil(total / (loader.batch_size or 1))):
-            wanted = total - samples
-            for network, covariance in zip(networks, covariances):
-                feature = network.feature(batch, device)[:wanted]
-                _require_channels(feature.size(1), bottleneck_size, network)
-                covariance.update(feature)
-            samples += feature.size(0)
-            progress.update(bar, completed=samples)
+    batches = ceil(total / (loader.batch_size or 1))
+    for batch in track(islice(loader, batches), 'Measuring features', total=batches):
+        wanted = total - samples
+        for network, covariance in zip(networks, covariances):
+            feature = network.feature(batch, device)[:wanted]
+            _require_channels(feature.size(1), bottleneck_size, network)
+            covariance.update(feature)
+        samples += feature.size(0)
     return covariances, samples
 
 
