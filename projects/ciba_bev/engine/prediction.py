@@ -27,8 +27,8 @@ from ..checkpoints.files import read_checkpoints_safely
 from ..checkpoints.matching import get_state_dict, load_weights, require_complete
 from ..errors import CibaError, ConfigError, exit_with_message
 from ..files import write_file
-from .command_lines import read_config
 from .config_checks.nested import find_dataset
+from .config_options import read_config_file
 from .own_frame import (
     Calibration,
     Camera,
@@ -427,8 +427,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
 
     def run() -> None:
-        words = {**vars(args), 'launcher': 'none', 'work_dir': None, 'local_rank': 0}
-        cfg = read_config(argparse.Namespace(**words))
+        cfg = read_config_file(args.config, args.cfg_options)
         # Data sets log at length while they are built.
         MMLogger.get_instance('prediction', log_level='WARNING')
         calibration = read_calibration(args.calibration, args.token) if args.calibration else None
@@ -436,7 +435,8 @@ def main(arguments: list[str] | None = None) -> None:
         model = build_detector(cfg, args.checkpoint, args.device)
         found = predict(model, frame)
         boxes = describe_boxes(found, frame.class_names)
-        folder = Path(args.out or Path(cfg.work_dir, 'prediction'))
+        work_dir = cfg.get('work_dir') or Path('work_dirs', Path(args.config).stem)
+        folder = Path(args.out or Path(work_dir, 'prediction'))
         content = {
             'config': args.config,
             'checkpoint': args.checkpoint,
