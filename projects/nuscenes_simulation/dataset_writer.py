@@ -22,7 +22,8 @@ from rich.progress import Progress
 from .can_bus import pose_messages
 from .errors import SettingsError, SimulationError
 from .nuscenes_tables import TABLE_NAMES, Tables, constant_tables, empty_tables
-from .scene_recording import RecordedFrame, build_scene, record_frame, scene_tables
+from .scene_recording import RecordedFrame, build_scene, record_frame
+from .scene_tables import scene_tables
 from .sensor_rig import CAMERA_CHANNELS, LIDAR_CHANNEL
 from .settings import KEY_FRAME_INTERVAL, SimulationSettings
 
