@@ -122,9 +122,7 @@ def draw_sizes(axes: Axes, spectra: Mapping[int, ArrayLike], proposed: int | Non
 
 def draw_loss_curves(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    x_label: str = 'Iteration',
     y_label: str = 'Loss',
-    title: str = '',
 ) -> Figure:
     """Draw losses over training.
 
@@ -132,9 +130,7 @@ def draw_loss_curves(
         curves: For each line, by the name for the legend, its steps and its values, equally many.
             The value axis is logarithmic where all values are positive and they span more than a
             decade. Values that are not finite leave a gap.
-        x_label: What the steps count.
         y_label: What the values are.
-        title: Above the figure; none by default.
 
     Returns:
         The figure, one line for each curve.
@@ -151,7 +147,7 @@ def draw_loss_curves(
     drawn = drawn[np.isfinite(drawn)]
     if drawn.size == 0:
         raise ConfigError('no loss curves to draw: there is not one finite value.')
-    figure, axes = _new_figure(title)
+    figure, axes = _new_figure()
     for i, (name, (x, y)) in enumerate(arrays.items()):
         axes.plot(
             x,
@@ -166,7 +162,7 @@ def draw_loss_curves(
     if drawn.min() > 0 and drawn.max() > 10 * drawn.min():
         axes.set_yscale('log')
         y_label = f'{y_label} (log scale)'
-    axes.set_xlabel(x_label)
+    axes.set_xlabel('Iteration')
     axes.set_ylabel(y_label)
     axes.margins(x=0.01)
     _add_legend_below(axes)
@@ -212,7 +208,7 @@ def figure_to_image(figure: Figure) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _new_figure(title: str) -> tuple[Figure, Axes]:
+def _new_figure(title: str = '') -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_SIZE_INCHES, dpi=_PIXELS_PER_INCH / 1.5, layout='constrained')

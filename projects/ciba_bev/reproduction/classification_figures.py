@@ -70,7 +70,7 @@ def _working_in(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def draw_feature_map(features: Mapping[str, np.ndarray], seed: int = 0) -> Figure:
+def draw_feature_map(features: Mapping[str, np.ndarray]) -> Figure:
     """Draw Figure 1: the feature dimensions of several models in one plane (Appendix D.6).
 
     Every point is a feature dimension, at the position that t-SNE gives its values over the
@@ -78,7 +78,6 @@ def draw_feature_map(features: Mapping[str, np.ndarray], seed: int = 0) -> Figur
 
     Args:
         features: By title, (D, N) over the same samples; the teacher first.
-        seed: Seed of t-SNE.
 
     Returns:
         The figure, one panel for each model.
@@ -90,7 +89,7 @@ def draw_feature_map(features: Mapping[str, np.ndarray], seed: int = 0) -> Figur
     deviation = stacked.std(1, keepdims=True)
     stacked = (stacked - stacked.mean(1, keepdims=True)) / np.where(deviation > 0, deviation, 1)
     perplexity = min(30.0, (len(stacked) - 1) / 3)
-    plane = TSNE(2, perplexity=perplexity, init='pca', random_state=seed).fit_transform(stacked)
+    plane = TSNE(2, perplexity=perplexity, init='pca', random_state=0).fit_transform(stacked)
     ends = np.cumsum([len(values) for values in features.values()])
     parts = np.split(plane, ends[:-1])
     colours = (GREY, BLUE, ORANGE, GREEN)
