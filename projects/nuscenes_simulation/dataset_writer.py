@@ -17,19 +17,13 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Iterator
 
 import cv2
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from .can_bus import pose_messages
 from .errors import SettingsError, SimulationError
 from .nuscenes_tables import TABLE_NAMES, Tables, constant_tables, empty_tables
-from .scene_recording import RecordedFrame, build_scene, record_frame, scene_tables
+from .scene_recording import RecordedFrame, build_scene, record_frame
+from .scene_tables import scene_tables
 from .sensor_rig import CAMERA_CHANNELS, LIDAR_CHANNEL
 from .settings import KEY_FRAME_INTERVAL, SimulationSettings
 
@@ -226,16 +220,9 @@ def _record_scenes(
         for first in range(0, settings.frames_per_scene, part)
     ]
     recordings: dict[str, list[RecordedFrame]] = {name: [] for name in scene_names}
-    columns = (
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(_single_threaded_opencv())
-        progress = stack.enter_context(Progress(*columns, disable=not show_progress))
+        progress = stack.enter_context(Progress(disable=not show_progress))
         bar = progress.add_task(
             'recording key frames', total=len(scene_names) * settings.frames_per_scene
         )

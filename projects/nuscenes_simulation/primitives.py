@@ -166,7 +166,6 @@ class ShapeBuilder:
         half_size: tuple[float, float, float],
         colour: np.ndarray,
         *,
-        accent: np.ndarray | None = None,
         texture: int = PLAIN,
         reflectivity: float = 0.3,
     ) -> None:
@@ -176,7 +175,6 @@ class ShapeBuilder:
             centre: Its centre, metres.
             half_size: Half axes along x, y and z, metres.
             colour: (3,) RGB in [0, 1].
-            accent: Second colour of the texture; None for ``colour``.
             texture: One of the texture numbers of this module.
             reflectivity: For the LiDAR, 0 to 1.
         """
@@ -187,7 +185,7 @@ class ShapeBuilder:
             np.asarray(half_size, float),
             (0.0, 0.0, 0.0),
             colour,
-            accent,
+            None,
             texture,
             reflectivity,
         )
@@ -228,20 +226,19 @@ class ShapeBuilder:
             reflectivity,
         )
 
-    def wheel(self, x: float, y: float, radius: float, width: float, lift: float = 0.0) -> None:
-        """Add a wheel.
+    def wheel(self, x: float, y: float, radius: float, width: float) -> None:
+        """Add a wheel that stands on the ground.
 
         Args:
             x: Position along x, metres.
             y: Position along y, metres.
             radius: Radius, metres.
             width: Width, metres.
-            lift: Height above the ground, metres.
         """
         axes = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
         self._append(
             CONE,
-            np.array([x, y, radius + lift]),
+            np.array([x, y, radius]),
             axes,
             np.array([radius, radius, width / 2]),
             (0.0, 0.0, 0.0),

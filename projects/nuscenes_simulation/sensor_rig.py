@@ -44,7 +44,6 @@ class MountedSensor:
 
     Attributes:
         channel: nuScenes channel name.
-        modality: ``camera`` or ``lidar``.
         translation: Position in the ego frame, (3,) metres.
         rotation: Sensor-to-ego rotation matrix, (3, 3).
         intrinsic: Camera matrix in pixels, (3, 3), or None for the LiDAR.  The centre of the
@@ -52,7 +51,6 @@ class MountedSensor:
     """
 
     channel: str
-    modality: str
     translation: np.ndarray
     rotation: np.ndarray
     intrinsic: np.ndarray | None = None
@@ -67,7 +65,7 @@ def mounted_lidar() -> MountedSensor:
     # Columns: the LiDAR's x (right), y (forward) and z (up) in a frame with x forward, y left.
     lidar_to_level = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     rotation = _axes_from_forward(*_LIDAR_YAW_PITCH).as_matrix() @ lidar_to_level
-    return MountedSensor(LIDAR_CHANNEL, 'lidar', np.array(_LIDAR_POSITION), rotation)
+    return MountedSensor(LIDAR_CHANNEL, np.array(_LIDAR_POSITION), rotation)
 
 
 def mounted_cameras(image_width: int, image_height: int) -> list[MountedSensor]:
@@ -96,7 +94,7 @@ def mounted_cameras(image_width: int, image_height: int) -> list[MountedSensor]:
         )
         rotation = _axes_from_forward(yaw, pitch).as_matrix() @ camera_to_level
         cameras.append(
-            MountedSensor(channel, 'camera', np.array(position), rotation, intrinsic),
+            MountedSensor(channel, np.array(position), rotation, intrinsic),
         )
     return cameras
 

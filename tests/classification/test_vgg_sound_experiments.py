@@ -18,10 +18,10 @@ from ciba_bev.classification.vgg_sound.synthetic_data import write_synthetic_dat
 from ciba_bev.engine.config_checks import check_earlier_runs
 from ciba_bev.errors import CibaError
 from ciba_bev.reproduction.classification_figures import draw_spectra_above_sweeps
-from ciba_bev.reproduction.command import TARGETS, Reproduction
 from ciba_bev.reproduction.data_sets import DATA_SETS, find_missing_data
 from ciba_bev.reproduction.paper_tables import TABLES
 from ciba_bev.reproduction.plan import Plan
+from ciba_bev.reproduction.targets import TARGETS, Reproduction
 
 PROJECT = Path(__file__).resolve().parents[2]
 BASELINES = {

@@ -4,8 +4,8 @@ Arrays of *singular values* are always those of a feature's covariance, largest 
 variances along its principal directions. Importing the package does not import matplotlib.
 """
 
-from .bottleneck_metric import BottleneckMetric
-from .bottleneck_size import Saturation, measure_saturation, suggest_bottleneck_size
+from .bottleneck_metric import BottleneckMetric, read_decoded_spectra
+from .bottleneck_size import Saturation, measure_saturation
 from .dynamic_variance import DynamicVariance
 from .figures import (
     draw_decoded_spectra,
@@ -14,17 +14,8 @@ from .figures import (
     figure_to_image,
     save_figure,
 )
-from .linear_distillation import (
-    limiting_distillation_loss,
-    optimal_student_weight,
-    projected_student_weight,
-)
-from .spectra import (
-    ChannelEnergy,
-    FeatureCovariance,
-    effective_rank,
-    log_singular_values,
-)
+from .linear_distillation import limiting_distillation_loss
+from .spectra import ChannelEnergy, FeatureCovariance, effective_rank
 from .spectrum_hook import SpectrumHook
 from .statistics import mean_and_deviation, welch_p_value
 
@@ -41,12 +32,9 @@ __all__ = [
     'effective_rank',
     'figure_to_image',
     'limiting_distillation_loss',
-    'log_singular_values',
     'mean_and_deviation',
     'measure_saturation',
-    'optimal_student_weight',
-    'projected_student_weight',
+    'read_decoded_spectra',
     'save_figure',
-    'suggest_bottleneck_size',
     'welch_p_value',
 ]

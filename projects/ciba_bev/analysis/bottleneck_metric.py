@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +22,22 @@ from .spectra import FeatureCovariance
 _ROUNDING = 1e-9
 
 
+def read_decoded_spectra(
+    content: Mapping[str, Any],
+) -> tuple[dict[int, list[float]], int | None]:
+    """Read the spectra of decoded features from what :class:`BottleneckMetric` has written.
+
+    Args:
+        content: The content of its ``out_file``.
+
+    Returns:
+        For each size H, the (C,) singular values; and the proposed size, None for a single one.
+    """
+    spectra = {int(name[1:]): values for name, values in content['decoded_spectra'].items()}
+    proposed = content['metrics'].get('suggested_size')
+    return spectra, None if proposed is None else int(proposed)
+
+
 @METRICS.register_module()
 class BottleneckMetric(BaseMetric):
     """Measure generation loss, KL and the spectrum of decoded features of every bottleneck size.
@@ -29,7 +45,7 @@ class BottleneckMetric(BaseMetric):
     For each size H: ``h<H>/generation`` and ``h<H>/regularization`` (Eq. 7, without weight and
     noise), ``h<H>/explained``, the share of the student's variance that the decoded features
     account for, and ``h<H>/effective_rank`` of the decoded features. With several sizes also
-    ``suggested_size`` (Sec. 5.1.3), see :func:`suggest_bottleneck_size`. The features themselves
+    ``suggested_size`` (Sec. 5.1.3), see :func:`measure_saturation`. The features themselves
     have ``teacher/effective_rank`` and ``student/effective_rank``.
 
     Part of a feature on a grid is the same in all samples and encodes only the position (see

@@ -10,7 +10,6 @@ train or more strongly regularised, is no reason to ask for more channels.
 
 from __future__ import annotations
 
-import warnings
 from typing import Mapping, NamedTuple
 
 import numpy as np
@@ -30,55 +29,16 @@ class Saturation(NamedTuple):
     """How the spectra of decoded features converge with the bottleneck's size.
 
     Attributes:
-        bottleneck_size: The size H proposed: from it on, no spectrum gains from a larger size.
-        saturated: Whether that was seen. If not, the largest size is proposed, because there is
-            no larger one to compare it with.
+        bottleneck_size: The size H proposed: from it on, no spectrum gains from a larger size. If
+            that was not seen, the largest size, because there is no larger one to compare it with.
         largest_gains: For each size but the largest, in ascending order, the largest gain of any
             larger size over it, in decades.
-        gains: For each pair (smaller size, larger size), the gain of the larger, in decades.
         threshold: What ``largest_gains`` were compared with, in decades.
     """
 
     bottleneck_size: int
-    saturated: bool
     largest_gains: dict[int, float]
-    gains: dict[tuple[int, int], float]
     threshold: float
-
-
-def suggest_bottleneck_size(
-    spectra: Mapping[int, ArrayLike],
-    threshold: float = SATURATION_THRESHOLD,
-    significant_share: float = SIGNIFICANT_SHARE,
-) -> int:
-    """Propose the smallest bottleneck whose decoded spectrum has saturated (Sec. 5.1.3).
-
-    See :func:`measure_saturation` for the rule, and for the numbers that led to the proposal. A
-    warning is given if the spectra still rise between the largest sizes.
-
-    Args:
-        spectra: For each size H, (C,) singular values of the covariance of the decoded features.
-        threshold: Gain up to which a larger size counts as adding nothing, in decades.
-        significant_share: Directions with less than this share of the largest variance of all
-            spectra do not count.
-
-    Returns:
-        The size H.
-
-    Raises:
-        ConfigError: There are fewer than two sizes, or a spectrum is invalid.
-    """
-    saturation = measure_saturation(spectra, threshold, significant_share)
-    if not saturation.saturated:
-        size = saturation.bottleneck_size
-        previous, gain = list(saturation.largest_gains.items())[-1]
-        warnings.warn(
-            f'the spectra of decoded features have not saturated: that of H = {size} lies '
-            f'{gain:.2f} decades above that of H = {previous}, more than {threshold:g}. '
-            f'H = {size} is only the largest size there is; train larger ones.',
-            stacklevel=2,
-        )
-    return saturation.bottleneck_size
 
 
 def measure_saturation(
@@ -86,7 +46,7 @@ def measure_saturation(
     threshold: float = SATURATION_THRESHOLD,
     significant_share: float = SIGNIFICANT_SHARE,
 ) -> Saturation:
-    """Compare the spectra of decoded features between bottleneck sizes.
+    """Propose the smallest bottleneck whose decoded spectrum has saturated (Sec. 5.1.3).
 
     The gain of a larger size over a smaller one is the mean, over the directions that are
     significant in either, of max(0, log10 s' - log10 s), where s' and s are the singular values
@@ -103,7 +63,7 @@ def measure_saturation(
         significant_share: Where directions stop being significant, above 0 and below 1.
 
     Returns:
-        The proposed size with all gains.
+        The proposed size, and the gains that led to it.
 
     Raises:
         ConfigError: There are fewer than two sizes, spectra of different lengths, values that are
@@ -134,13 +94,8 @@ def measure_saturation(
             'are not trained, or need a smaller regularization_weight.'
         )
     logarithms = [np.log10(spectrum.clip(min=level)) for spectrum in values]
-    gains = {
-        (sizes[i], sizes[j]): _gain(logarithms[i], logarithms[j], np.log10(level))
-        for i in range(len(sizes))
-        for j in range(i + 1, len(sizes))
-    }
     largest_gains = {
-        size: max(gains[size, larger] for larger in sizes[i + 1 :])
+        size: max(_gain(logarithms[i], larger, np.log10(level)) for larger in logarithms[i + 1 :])
         for i, size in enumerate(sizes[:-1])
     }
     proposed = sizes[-1]
@@ -148,13 +103,7 @@ def measure_saturation(
         if largest_gains[size] > threshold:
             break
         proposed = size
-    return Saturation(
-        bottleneck_size=proposed,
-        saturated=proposed != sizes[-1],
-        largest_gains=largest_gains,
-        gains=gains,
-        threshold=threshold,
-    )
+    return Saturation(proposed, largest_gains, threshold)
 
 
 def _gain(smaller: NDArray[np.float64], larger: NDArray[np.float64], log_level: float) -> float:

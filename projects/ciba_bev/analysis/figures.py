@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 _Key = TypeVar('_Key', str, int)
 # Okabe and Ito's colours, which people with any colour vision can tell apart, without the yellow,
 # which is too light for a line. Line styles tell them apart in print.
-_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
 _LINE_STYLES = ('-', '--', '-.', (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2, 1, 1.2)))
-_GREY = '#555555'
+GREY = '#555555'
 _SIZE_INCHES = (6.6, 4.9)
 _PIXELS_PER_INCH = 150
 # Below this there is little but rounding error, and directions that a normalisation removes.
@@ -57,7 +57,7 @@ def draw_spectra(spectra: Mapping[str, ArrayLike], title: str = '') -> Figure:
         axes.plot(
             np.arange(1, spectrum.size + 1),
             spectrum,
-            color=_COLOURS[i % len(_COLOURS)],
+            color=COLOURS[i % len(COLOURS)],
             linestyle=_LINE_STYLES[i % len(_LINE_STYLES)],
             linewidth=2,
             label=f'{name} (effective rank {effective_rank(np.asarray(spectra[name])):.1f})',
@@ -75,7 +75,7 @@ def draw_decoded_spectra(
     Args:
         spectra: For each size H, the (C,) singular values of the covariance of its decoded
             features, largest first.
-        proposed: The size to mark (:func:`suggest_bottleneck_size`); none by default.
+        proposed: The size to mark (:func:`measure_saturation`); none by default.
         title: Above the figure; none by default.
 
     Returns:
@@ -84,11 +84,25 @@ def draw_decoded_spectra(
     Raises:
         ConfigError: There is nothing to draw, or the size to mark is not among the sizes.
     """
-    from matplotlib import colormaps
-
     if proposed is not None and proposed not in spectra:
         raise ConfigError(f'cannot mark H = {proposed}: there are only H = {sorted(spectra)}.')
     figure, axes = _new_figure(title)
+    draw_sizes(axes, spectra, proposed)
+    _finish_spectra(axes, _positive_values(spectra))
+    _add_legend(axes, loc='upper left', bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def draw_sizes(axes: Axes, spectra: Mapping[int, ArrayLike], proposed: int | None = None) -> None:
+    """Draw a line for each bottleneck size, from light to dark.
+
+    Args:
+        axes: Where to draw.
+        spectra: For each size H, (C,) singular values, largest first; those of zero are left out.
+        proposed: The size to mark; none by default.
+    """
+    from matplotlib import colormaps
+
     values = _positive_values({size: spectra[size] for size in sorted(spectra)})
     # The lightest colours would vanish on white.
     shades = colormaps['viridis_r'](np.linspace(0.18, 1.0, len(values)))
@@ -104,16 +118,11 @@ def draw_decoded_spectra(
             zorder=1.5 if marked else 2,
             label=f'H = {size} (proposed)' if marked else f'H = {size}',
         )
-    _finish_spectra(axes, values)
-    _add_legend(axes, loc='upper left', bbox_to_anchor=(1.0, 1.0))
-    return figure
 
 
 def draw_loss_curves(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    x_label: str = 'Iteration',
     y_label: str = 'Loss',
-    title: str = '',
 ) -> Figure:
     """Draw losses over training.
 
@@ -121,9 +130,7 @@ def draw_loss_curves(
         curves: For each line, by the name for the legend, its steps and its values, equally many.
             The value axis is logarithmic where all values are positive and they span more than a
             decade. Values that are not finite leave a gap.
-        x_label: What the steps count.
         y_label: What the values are.
-        title: Above the figure; none by default.
 
     Returns:
         The figure, one line for each curve.
@@ -140,12 +147,12 @@ def draw_loss_curves(
     drawn = drawn[np.isfinite(drawn)]
     if drawn.size == 0:
         raise ConfigError('no loss curves to draw: there is not one finite value.')
-    figure, axes = _new_figure(title)
+    figure, axes = _new_figure()
     for i, (name, (x, y)) in enumerate(arrays.items()):
         axes.plot(
             x,
             np.where(np.isfinite(y), y, np.nan),
-            color=_COLOURS[i % len(_COLOURS)],
+            color=COLOURS[i % len(COLOURS)],
             linestyle=_LINE_STYLES[i % len(_LINE_STYLES)],
             linewidth=1.8,
             # A single value would be an invisible line.
@@ -155,7 +162,7 @@ def draw_loss_curves(
     if drawn.min() > 0 and drawn.max() > 10 * drawn.min():
         axes.set_yscale('log')
         y_label = f'{y_label} (log scale)'
-    axes.set_xlabel(x_label)
+    axes.set_xlabel('Iteration')
     axes.set_ylabel(y_label)
     axes.margins(x=0.01)
     _add_legend_below(axes)
@@ -201,14 +208,14 @@ def figure_to_image(figure: Figure) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _new_figure(title: str) -> tuple[Figure, Axes]:
+def _new_figure(title: str = '') -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_SIZE_INCHES, dpi=_PIXELS_PER_INCH / 1.5, layout='constrained')
     axes = figure.add_subplot()
     axes.spines[['top', 'right']].set_visible(False)
-    axes.spines[['left', 'bottom']].set_color(_GREY)
-    axes.tick_params(colors=_GREY, labelsize=10)
+    axes.spines[['left', 'bottom']].set_color(GREY)
+    axes.tick_params(colors=GREY, labelsize=10)
     axes.xaxis.label.set_fontsize(11)
     axes.yaxis.label.set_fontsize(11)
     axes.grid(color='#DDDDDD', linewidth=0.7)

@@ -142,20 +142,6 @@ class FeatureCovariance:
         self._scatter = _sum_over_processes(scatter).to(device)
 
     @property
-    def count(self) -> int:
-        """Number of feature vectors accumulated; each cell of a grid counts as one."""
-        return self._count
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Mean of the features, (C,) float64.
-
-        Raises:
-            CibaError: No features were accumulated.
-        """
-        return self._state()[0].cpu().numpy()
-
-    @property
     def covariance(self) -> NDArray[np.float64]:
         """Covariance of the features, (C, C) float64, divided by the count itself.
 
@@ -176,17 +162,6 @@ class FeatureCovariance:
         # The matrix is symmetric and positive semi-definite: these are its eigenvalues, but for
         # tiny negative ones from rounding.
         return np.linalg.eigvalsh(self.covariance)[::-1].clip(min=0.0)
-
-    def log_spectrum(self) -> NDArray[np.float64]:
-        """Return the decimal logarithms of the singular values; see :func:`log_singular_values`.
-
-        Returns:
-            (C,) float64, largest first, finite.
-
-        Raises:
-            CibaError: No features were accumulated.
-        """
-        return _log10_above_rounding(self.singular_values())
 
     def effective_rank(self) -> float:
         """Return how many directions the features use; see :func:`effective_rank`.
@@ -241,24 +216,6 @@ class FeatureCovariance:
         return self._mean, self._scatter
 
 
-def log_singular_values(features: Features) -> NDArray[np.float64]:
-    r"""Return the log singular-value spectrum of a feature set (Figures 5 and 6 of the paper).
-
-    Args:
-        features: (B, C) or (B, C, \*grid).
-
-    Returns:
-        (C,) float64, decimal logarithms of the singular values of the covariance, largest first.
-        A value below rounding error, C times float64's epsilon of the largest, is raised to it, so
-        that all are finite.
-
-    Raises:
-        ConfigError: The shape does not fit.
-        CibaError: There are no features, or a value is not finite.
-    """
-    return _covariance_of(features).log_spectrum()
-
-
 def effective_rank(features_or_spectrum: Features) -> float:
     r"""Return how many directions a feature set uses (Roy and Vetterli, 2007).
 
@@ -302,13 +259,6 @@ def _covariance_of(features: Features) -> FeatureCovariance:
 def _as_tensor(values: Features) -> Tensor:
     # torch refuses arrays with negative strides, such as reversed ones.
     return values if isinstance(values, Tensor) else torch.from_numpy(values.copy())
-
-
-def _log10_above_rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    machine = np.finfo(np.float64)
-    floor = max(values.max() * values.size * machine.eps, machine.tiny)
-    logarithms: NDArray[np.float64] = np.log10(values.clip(min=floor))
-    return logarithms
 
 
 def _float64_columns(features: Tensor) -> Iterator[Tensor]:

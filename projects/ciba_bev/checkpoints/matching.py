@@ -97,7 +97,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WeightCompa
     Returns:
         Comparison of the weights with the model, without ``num_batches_tracked``.
     """
-    weights = _copy(weights)
+    weights = copy_weights(weights)
     mismatched: list[str] = []
     try:
         result = model.load_state_dict(weights, strict=False)
@@ -122,9 +122,11 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WeightCompa
     )
 
 
-def _copy(weights: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+def copy_weights(weights: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """Return a state dict with the same tensors, which can be changed."""
     copied = OrderedDict(weights)
-    copied._metadata = getattr(weights, '_metadata', OrderedDict())
+    # Versions of torch's modules: sparse convolutions find the layout of their kernels there.
+    copied._metadata = OrderedDict(getattr(weights, '_metadata', {}))
     return copied
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CibaError, ConfigError
+from .matching import copy_weights
 
 BEVFORMER = 'BEVFormer'
 OBJECT_DGCNN = 'Object-DGCNN'
@@ -108,14 +109,12 @@ class ConvertedWeights:
     Attributes:
         weights: The state dict, with the names of this project's models.
         changes: Differences from the source, as phrases.
-        dropped: Names in the source that were dropped.
         boxes_converted: Whether the box convention was converted.
         notes: Advice for users of the weights, as sentences.
     """
 
     weights: OrderedDict[str, Tensor]
     changes: list[str] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
     boxes_converted: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -162,7 +161,7 @@ def convert_weights(
     """
     if model not in MODELS:
         raise ConfigError(f'unknown model {model!r}; choose from {", ".join(MODELS)}.')
-    converted = ConvertedWeights(_copy(weights))
+    converted = ConvertedWeights(copy_weights(weights))
     _strip_prefix(converted, 'module.')
     if model == 'bevformer':
         # BEVDistill's distiller contains the detector as its student.
@@ -199,17 +198,9 @@ def convert_weights(
     return converted
 
 
-def _copy(weights: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
-    copied = OrderedDict(weights)
-    # Versions of torch's modules: sparse convolutions find the layout of their kernels there.
-    copied._metadata = OrderedDict(getattr(weights, '_metadata', {}))
-    return copied
-
-
 def _drop(converted: ConvertedWeights, names: Sequence[str]) -> None:
     for name in names:
         del converted.weights[name]
-    converted.dropped += names
     if names:
         shown = ', '.join(names[:_EXAMPLES]) + (', ...' if len(names) > _EXAMPLES else '')
         converted.changes.append(f'{len(names)} dropped ({shown})')

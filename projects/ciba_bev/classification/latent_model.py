@@ -29,7 +29,6 @@ class LatentModel:
         seed: Seed of the class means.
         shared: Share of the latents that both modalities have in common, 0 to 1.
         classes: Number of classes.
-        separation: Standard deviation of the class means, relative to that within a class.
 
     Attributes:
         common: Number of common latents.
@@ -38,13 +37,13 @@ class LatentModel:
         ConfigError: The share is not from 0 to 1.
     """
 
-    def __init__(self, seed: int, shared: float, classes: int, separation: float = 1.0) -> None:
+    def __init__(self, seed: int, shared: float, classes: int) -> None:
         require_share(shared)
         self.seed = seed
         self.common = round(shared * LATENTS)
         # For common latents and for those of each modality, of which the last ones are used.
         shape = (3, classes, LATENTS)
-        self.means = separation * np.random.default_rng((seed, 0)).standard_normal(shape)
+        self.means = np.random.default_rng((seed, 0)).standard_normal(shape)
 
     def draw(self, label: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw the latents of a clip.

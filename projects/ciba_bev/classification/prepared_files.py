@@ -12,7 +12,7 @@ import csv
 import io
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Iterable, Iterator
+from typing import Any, BinaryIO, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -196,6 +196,21 @@ def make_folders(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         make_folder(folder / name)
         remove_partials(folder / name)
+
+
+def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file atomically.
+
+    Args:
+        path: The file.
+        rows: The cells of each row; the heading first.
+
+    Raises:
+        CibaError: The file cannot be written.
+    """
+    content = io.StringIO()
+    csv.writer(content, lineterminator='\n').writerows(rows)
+    write_file(path, content.getvalue())
 
 
 def write_array(path: Path, values: np.ndarray) -> None:

@@ -61,22 +61,18 @@ class _DelayedRemoval:
     def __init__(self, backend: Any, folder: str) -> None:
         self._backend = backend
         self._folder = str(folder)
-        self._removals: list[tuple[str, str]] = []
+        self._removals: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
         """Remove a file later."""
-        self._removals.append(('remove', str(path)))
-
-    def rmtree(self, path: str) -> None:
-        """Remove a folder later."""
-        self._removals.append(('rmtree', str(path)))
+        self._removals.append(str(path))
 
     def remove_now(self, keep: set[str]) -> None:
-        """Remove the scheduled files and folders, except for current checkpoints."""
+        """Remove the scheduled files, except for current checkpoints."""
         removals, self._removals = self._removals, []
-        for method, path in removals:
+        for path in removals:
             if path not in keep and os.path.dirname(path) == self._folder:
-                getattr(self._backend, method)(path)
+                self._backend.remove(path)

@@ -23,18 +23,17 @@ from mmengine.runner import Runner
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import track
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from ..analysis import FeatureCovariance, draw_decoded_spectra, draw_spectra, save_figure
+from ..analysis import (
+    FeatureCovariance,
+    draw_decoded_spectra,
+    draw_spectra,
+    read_decoded_spectra,
+    save_figure,
+)
 from ..checkpoints.files import read_checkpoints_safely
 from ..distillation.frozen_model import FrozenModel
 from ..distillation.taps import FeatureTap
@@ -230,25 +229,15 @@ def _accumulate(
     for network in networks:
         network.to(device)
     covariances = [FeatureCovariance() for _ in networks]
-    columns = (
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn('left:'),
-        TimeRemainingColumn(),
-    )
     samples = 0
-    with Progress(*columns) as progress:
-        bar = progress.add_task('samples', total=total)
-        for batch in islice(loader, ceil(total / (loader.batch_size or 1))):
-            wanted = total - samples
-            for network, covariance in zip(networks, covariances):
-                feature = network.feature(batch, device)[:wanted]
-                _require_channels(feature.size(1), bottleneck_size, network)
-                covariance.update(feature)
-            samples += feature.size(0)
-            progress.update(bar, completed=samples)
+    batches = ceil(total / (loader.batch_size or 1))
+    for batch in track(islice(loader, batches), 'Measuring features', total=batches):
+        wanted = total - samples
+        for network, covariance in zip(networks, covariances):
+            feature = network.feature(batch, device)[:wanted]
+            _require_channels(feature.size(1), bottleneck_size, network)
+            covariance.update(feature)
+        samples += feature.size(0)
     return covariances, samples
 
 
@@ -272,11 +261,7 @@ def _write(content: dict[str, Any], folder: Path) -> None:
     save_figure(draw_spectra(spectra), folder / 'spectra')
     generated = content['bottlenecks']
     if generated is not None:
-        # The keys are h2, h4, ...
-        decoded = {int(name[1:]): values for name, values in generated['decoded_spectra'].items()}
-        # Absent for a single size.
-        proposed = generated['metrics'].get('suggested_size')
-        figure = draw_decoded_spectra(decoded, None if proposed is None else int(proposed))
+        figure = draw_decoded_spectra(*read_decoded_spectra(generated))
         save_figure(figure, folder / 'decoded_spectra')
     write_file(folder / 'collapse.json', json.dumps(content, indent=1) + '\n')
 

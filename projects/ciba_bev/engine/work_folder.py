@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -18,11 +19,6 @@ from mmengine.logging import print_log
 from ..errors import CibaError, launched_rank
 from ..files import write_error
 from .checkpoint_search import checkpoint_folder, find_checkpoints
-
-try:
-    import fcntl
-except ImportError:  # not a Unix system
-    fcntl = None
 
 LOCK_FILE = '.training'
 _HELD_BY_ANOTHER = (errno.EACCES, errno.EAGAIN)
@@ -66,8 +62,6 @@ def lock_work_dir(work_dir: str | os.PathLike) -> Iterator[None]:
 def _lock(file: TextIO, folder: Path) -> bool:
     """Lock the open file and write its owner; return whether the file system supports locks."""
     try:
-        if fcntl is None:
-            raise OSError(errno.ENOTSUP, 'no such call on this system')
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _HELD_BY_ANOTHER:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence
 
 import jinja2
 
-from ..analysis import draw_decoded_spectra, draw_loss_curves, draw_spectra
+from ..analysis import draw_decoded_spectra, draw_loss_curves, draw_spectra, read_decoded_spectra
 from ..errors import CibaError
 from ..files import write_file
 
@@ -173,14 +173,13 @@ def _read_bottlenecks(file: Path) -> dict[str, Any]:
     content = {'metrics': {}, 'decoded_spectra': {}, 'feature_spectra': {}}
     if file.is_file():
         content = json.loads(file.read_text(encoding='utf-8'))
-    spectra = {int(name[1:]): values for name, values in content['decoded_spectra'].items()}
-    proposed = content['metrics'].get('suggested_size')
+    spectra, proposed = read_decoded_spectra(content)
     return {
         **content,
         'file': file,
         'decoded_spectra': spectra,
         'sizes': sorted(spectra),
-        'proposed': None if proposed is None else int(proposed),
+        'proposed': proposed,
     }
 
 

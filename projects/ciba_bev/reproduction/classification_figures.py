@@ -13,8 +13,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from ..analysis.figures import GREY, draw_sizes
 from ..distillation.frozen_model import FrozenModel
-from .panels import BLUE, GREEN, GREY, ORANGE, draw_means, new_panels
+from .panels import BLUE, GREEN, ORANGE, draw_means, new_panels
 from .plan import Plan, Run, existing
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _working_in(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def draw_feature_map(features: Mapping[str, np.ndarray], seed: int = 0) -> Figure:
+def draw_feature_map(features: Mapping[str, np.ndarray]) -> Figure:
     """Draw Figure 1: the feature dimensions of several models in one plane (Appendix D.6).
 
     Every point is a feature dimension, at the position that t-SNE gives its values over the
@@ -77,7 +78,6 @@ def draw_feature_map(features: Mapping[str, np.ndarray], seed: int = 0) -> Figur
 
     Args:
         features: By title, (D, N) over the same samples; the teacher first.
-        seed: Seed of t-SNE.
 
     Returns:
         The figure, one panel for each model.
@@ -89,7 +89,7 @@ def draw_feature_map(features: Mapping[str, np.ndarray], seed: int = 0) -> Figur
     deviation = stacked.std(1, keepdims=True)
     stacked = (stacked - stacked.mean(1, keepdims=True)) / np.where(deviation > 0, deviation, 1)
     perplexity = min(30.0, (len(stacked) - 1) / 3)
-    plane = TSNE(2, perplexity=perplexity, init='pca', random_state=seed).fit_transform(stacked)
+    plane = TSNE(2, perplexity=perplexity, init='pca', random_state=0).fit_transform(stacked)
     ends = np.cumsum([len(values) for values in features.values()])
     parts = np.split(plane, ends[:-1])
     colours = (GREY, BLUE, ORANGE, GREEN)
@@ -146,21 +146,9 @@ def draw_spectra_above_sweeps(
     Returns:
         The figure, one column of panels for each title.
     """
-    from matplotlib import colormaps
-
     figure, panels = new_panels(2, len(decoded), (4.4, 3.8))
     for axes, (title, by_size) in zip(panels, decoded.items()):
-        # The lightest colours would vanish on white.
-        shades = colormaps['viridis_r'](np.linspace(0.18, 1.0, len(by_size)))
-        for shade, size in zip(shades, sorted(by_size)):
-            values = np.asarray(by_size[size], np.float64)
-            axes.plot(
-                np.arange(1, len(values) + 1),
-                np.where(values > 0, values, np.nan),
-                color=shade,
-                linewidth=1.4,
-                label=f'H = {size}',
-            )
+        draw_sizes(axes, by_size)
         axes.set_yscale('log')
         # Values further below the largest are rounding errors.
         axes.set_ylim(bottom=1e-8 * max(max(values) for values in by_size.values()))

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
+from ..analysis.figures import GREY
 from ..engine.step_runner import Step
 from ..engine.testing import RESULTS_FILE, RESULTS_FOLDER
 from ..files import write_file
-from .panels import BLUE, GREEN, GREY, ORANGE, draw_means, new_panels
+from ..quickstart.steps import find_metric
+from .panels import BLUE, GREEN, ORANGE, draw_means, new_panels
 from .plan import Plan, Run, existing, read_json
 from .tables import compare_scores, format_p_value, format_scores
 
@@ -257,11 +259,10 @@ def collect_scores(plan: Plan, runs: Sequence[Run]) -> dict[str, list[float]]:
 def _read_scores(plan: Plan, run: Run) -> dict[str, float]:
     folder = plan.folder(run)
     metrics = read_json(folder / 'metrics.json')
-    (nds,) = (value for key, value in metrics.items() if key.endswith('/NDS'))
     (model,) = read_json(folder / SPECTRUM)['models']
     near, far = _read_map_by_distance(plan, folder)
     return {
-        'nds': 100 * nds,
+        'nds': 100 * find_metric(metrics, 'NDS'),
         'map_near': 100 * near,
         'map_far': 100 * far,
         'rank': model['effective_rank'],

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Iterable, Sequence
 
 from ..analysis import effective_rank
+from ..analysis.figures import GREY
 from ..engine.step_runner import Step
 from .classification_figures import read_features
 from .data_sets import STAGES
-from .panels import BLUE, GREY, ORANGE, draw_means, new_panels
+from .panels import BLUE, ORANGE, draw_means, new_panels
 from .plan import Plan, Run
 from .tables import compare_scores, format_p_value, format_scores
 

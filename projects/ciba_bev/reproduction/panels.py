@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
+from ..analysis.figures import COLOURS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Of Okabe and Ito, whose colours people with any colour vision can tell apart.
-BLUE, ORANGE, GREEN = '#0072B2', '#D55E00', '#009E73'
-COLOURS = (BLUE, ORANGE, GREEN, '#CC79A7', '#56B4E9', '#E69F00', '#000000')
-GREY = '#555555'
+BLUE, ORANGE, GREEN = COLOURS[:3]
 
 
 def new_panels(

@@ -14,10 +14,10 @@ from typing import Any, Sequence
 
 from mmengine.config import Config
 
+from ..classification.best_epoch_hook import BEST_CHECKPOINT
 from ..engine.step_runner import Step
 from ..errors import CibaError
 
-BEST_CHECKPOINT = 'best.pth'
 SCORES = 'metrics.json'
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 import numpy as np
 
+from ..analysis.figures import COLOURS, GREY
 from ..classification.synthetic import TASKS
 from ..errors import CibaError
-from .panels import BLUE, COLOURS, GREY, ORANGE, draw_means, new_panels
+from .panels import BLUE, ORANGE, draw_means, new_panels
 from .plan import read_json
 
 if TYPE_CHECKING:

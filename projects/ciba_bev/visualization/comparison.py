@@ -12,13 +12,14 @@ from .bird_eye_view import BACKGROUND, DrawnBoxes, draw_bird_eye_view
 
 _PANEL_INCHES = 3.6
 _DOTS_PER_INCH = 110
+# Half the side of the square that is shown, in metres.
+_VIEW_RANGE = 30.0
 
 
 def draw_comparison(
     points: np.ndarray,
     ground_truth: DrawnBoxes,
     detections: Mapping[str, DrawnBoxes],
-    view_range: float = 30.0,
 ) -> np.ndarray:
     """Draw the ground truth and, beside it, what each detector finds.
 
@@ -26,7 +27,6 @@ def draw_comparison(
         points: (N, 3 or more) LiDAR points, metres, x right, y forward.
         ground_truth: Annotated boxes, in that frame; outlined in white beneath detections.
         detections: Detected boxes by the name of the detector.
-        view_range: Half the side of the square that is shown, in metres.
 
     Returns:
         (H, W, 3) uint8 RGB picture, one panel for the ground truth and one for each detector.
@@ -36,7 +36,7 @@ def draw_comparison(
     figure = Figure(size, dpi=_DOTS_PER_INCH, facecolor=BACKGROUND, layout='constrained')
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (name, detected) in zip(all_axes, panels.items()):
-        draw_bird_eye_view(axes, points, ground_truth, detected, view_range)
+        draw_bird_eye_view(axes, points, ground_truth, detected, _VIEW_RANGE)
         axes.set_title(name, color='white', fontsize=13)
         for spine in axes.spines.values():
             spine.set_color('#3a4250')

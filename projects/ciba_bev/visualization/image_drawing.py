@@ -9,6 +9,9 @@ from .box_projection import BOX_EDGES, FRONT_FACE, box_corners, project_points, 
 
 _SUBPIXEL_BITS = 4
 _FAR_OUTSIDE = 20_000
+# Points from this many metres on are blue.
+_FAR_DEPTH = 50.0
+_POINT_RADIUS = 1.5
 
 
 def _to_fixed_point(pixels: np.ndarray) -> np.ndarray:
@@ -23,7 +26,6 @@ def draw_boxes_on_image(
     lidar2img: np.ndarray,
     colours: list[tuple[int, int, int]],
     scores: np.ndarray | None = None,
-    thickness: int = 1,
 ) -> np.ndarray:
     """Draw boxes as wire frames with tinted front faces.
 
@@ -33,7 +35,6 @@ def draw_boxes_on_image(
         lidar2img: (4, 4) LiDAR frame to homogeneous pixels of this image.
         colours: RGB colour of each box.
         scores: (N,) scores to print beside the boxes, or None.
-        thickness: Line width in pixels.
 
     Returns:
         A copy of the image with the boxes; near boxes are drawn over far ones.
@@ -62,7 +63,7 @@ def draw_boxes_on_image(
                 tuple(start.tolist()),
                 tuple(end.tolist()),
                 colour,
-                thickness,
+                1,
                 cv2.LINE_AA,
                 shift=_SUBPIXEL_BITS,
             )
@@ -86,23 +87,22 @@ def _write_score(image: np.ndarray, text: str, corner: np.ndarray, colour: tuple
     cv2.putText(image, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
-def depth_colours(depth: np.ndarray, max_depth: float = 50.0) -> np.ndarray:
+def depth_colours(depth: np.ndarray) -> np.ndarray:
     """Return the colours of depths, from red (near) to blue (far).
 
     Args:
         depth: (N,) metres.
-        max_depth: Depth from which on the colour is blue.
 
     Returns:
         (N, 3) uint8 RGB.
     """
-    share = np.clip(1.0 - np.asarray(depth) / max_depth, 0.0, 1.0)
+    share = np.clip(1.0 - np.asarray(depth) / _FAR_DEPTH, 0.0, 1.0)
     levels = np.round(255 * share).astype(np.uint8).reshape(-1, 1)
     return cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[:, 0, ::-1]
 
 
 def draw_points_on_image(
-    image: np.ndarray, points: np.ndarray, lidar2img: np.ndarray, radius: float = 1.5
+    image: np.ndarray, points: np.ndarray, lidar2img: np.ndarray
 ) -> np.ndarray:
     """Draw LiDAR points, coloured by depth.
 
@@ -110,7 +110,6 @@ def draw_points_on_image(
         image: (H, W, 3) uint8 RGB.
         points: (N, 3 or more) in the LiDAR frame, metres.
         lidar2img: (4, 4) LiDAR frame to homogeneous pixels of this image.
-        radius: Radius of a point in pixels.
 
     Returns:
         A copy of the image with the points; near points are drawn over far ones.
@@ -121,7 +120,7 @@ def draw_points_on_image(
     inside = (depth > 0.5) & (pixels >= 0).all(axis=1)
     inside &= (pixels[:, 0] < width) & (pixels[:, 1] < height)
     order = np.flatnonzero(inside)[np.argsort(-depth[inside])]
-    fixed_radius = max(1, round(radius * 2**_SUBPIXEL_BITS))
+    fixed_radius = round(_POINT_RADIUS * 2**_SUBPIXEL_BITS)
     for centre, colour in zip(_to_fixed_point(pixels[order]), depth_colours(depth[order])):
         cv2.circle(
             drawn,

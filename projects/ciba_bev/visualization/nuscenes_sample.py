@@ -4,61 +4,23 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from nuscenes import NuScenes
+from nuscenes.eval.detection.utils import category_to_detection_name
+from nuscenes.utils.geometry_utils import transform_matrix
+from pyquaternion import Quaternion
 
 from ..errors import CibaError
 from .bird_eye_view import DrawnBoxes
 from .class_colours import CLASS_COLOURS
 from .sample_picture import CAMERA_LAYOUT, compose_sample_picture, write_picture
 
-if TYPE_CHECKING:
-    from nuscenes import NuScenes
-
-_DETECTION_NAMES = {
-    'movable_object.barrier': 'barrier',
-    'movable_object.trafficcone': 'traffic_cone',
-    'vehicle.bicycle': 'bicycle',
-    'vehicle.bus.bendy': 'bus',
-    'vehicle.bus.rigid': 'bus',
-    'vehicle.car': 'car',
-    'vehicle.construction': 'construction_vehicle',
-    'vehicle.motorcycle': 'motorcycle',
-    'vehicle.trailer': 'trailer',
-    'vehicle.truck': 'truck',
-    'human.pedestrian.adult': 'pedestrian',
-    'human.pedestrian.child': 'pedestrian',
-    'human.pedestrian.construction_worker': 'pedestrian',
-    'human.pedestrian.police_officer': 'pedestrian',
-}
-
-
-def quaternion_to_matrix(quaternion: list[float]) -> np.ndarray:
-    """Convert a quaternion to a rotation matrix.
-
-    Args:
-        quaternion: (w, x, y, z), of any length.
-
-    Returns:
-        (3, 3) rotation matrix.
-    """
-    w, x, y, z = np.asarray(quaternion, dtype=np.float64) / np.linalg.norm(quaternion)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
 
 def _transform(record: dict[str, Any]) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = quaternion_to_matrix(record['rotation'])
-    matrix[:3, 3] = record['translation']
-    return matrix
+    return transform_matrix(record['translation'], Quaternion(record['rotation']))
 
 
 def _sensor_to_world(nusc: NuScenes, sample_data: dict[str, Any]) -> np.ndarray:
@@ -72,7 +34,7 @@ def _boxes_in_view(
     """Convert nuScenes boxes in the world frame to (N, 7) boxes in an upright frame."""
     boxes = np.zeros((len(class_names), 7))
     for row, description in zip(boxes, descriptions):
-        rotation = world_to_view[:3, :3] @ quaternion_to_matrix(description['rotation'])
+        rotation = world_to_view[:3, :3] @ Quaternion(description['rotation']).rotation_matrix
         row[:3] = world_to_view[:3, :3] @ description['translation'] + world_to_view[:3, 3]
         width, length, height = description['size']
         row[3:6] = length, width, height
@@ -166,9 +128,10 @@ def read_key_frame(nusc: NuScenes, sample_token: str) -> KeyFrame:
     annotations = [
         annotation
         for annotation in annotations
-        if annotation['category_name'] in _DETECTION_NAMES and annotation['num_lidar_pts'] > 0
+        if category_to_detection_name(annotation['category_name'])
+        and annotation['num_lidar_pts'] > 0
     ]
-    names = [_DETECTION_NAMES[annotation['category_name']] for annotation in annotations]
+    names = [category_to_detection_name(annotation['category_name']) for annotation in annotations]
     ground_truth = DrawnBoxes(_boxes_in_view(annotations, names, world_to_view), names)
     return KeyFrame(images, lidar2img, points, ground_truth, world_to_view)
 

@@ -51,21 +51,18 @@ class MaxoutEncoder(nn.Module):
     Args:
         in_channels: Input channels.
         channels: Hidden and output channels.
-        pool_size: See :class:`Maxout`.
         dropout: Dropout probability of the hidden channels. There is no dropout on the input and
             after the last normalisation.
     """
 
-    def __init__(
-        self, in_channels: int, channels: int = 64, pool_size: int = 2, dropout: float = 0.3
-    ) -> None:
+    def __init__(self, in_channels: int, channels: int = 64, dropout: float = 0.3) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.BatchNorm1d(in_channels, eps=_INPUT_EPS),
-            Maxout(in_channels, channels, pool_size),
+            Maxout(in_channels, channels),
             nn.BatchNorm1d(channels),
             nn.Dropout(dropout),
-            Maxout(channels, channels, pool_size),
+            Maxout(channels, channels),
             nn.BatchNorm1d(channels),
         )
 
@@ -94,7 +91,6 @@ class MMIMDBNetwork(BaseModule):
         in_channels: Channels of the input: 4096 for images, 300 for texts.
         channels: Channels of all intermediate features.
         genres: Number of genres.
-        pool_size: See :class:`Maxout`.
         dropout: Dropout probability, in the encoder and after it.
     """
 
@@ -104,14 +100,13 @@ class MMIMDBNetwork(BaseModule):
         in_channels: int,
         channels: int = 64,
         genres: int = 23,
-        pool_size: int = 2,
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
         self.modality = modality
         self.input_shapes = {modality: (in_channels,)}
         self.classes = genres
-        self.feature = MaxoutEncoder(in_channels, channels, pool_size, dropout)
+        self.feature = MaxoutEncoder(in_channels, channels, dropout)
         self.dropout = nn.Dropout(dropout)
         self.head = _make_head(channels, genres)
 
@@ -136,7 +131,6 @@ class MMIMDBFusionNetwork(BaseModule):
         text_channels: Channels of a text.
         channels: Channels of all intermediate features.
         genres: Number of genres.
-        pool_size: See :class:`Maxout`.
         dropout: Dropout probability, in the encoders and after them.
     """
 
@@ -146,14 +140,13 @@ class MMIMDBFusionNetwork(BaseModule):
         text_channels: int = 300,
         channels: int = 64,
         genres: int = 23,
-        pool_size: int = 2,
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
         self.input_shapes = {'image': (image_channels,), 'text': (text_channels,)}
         self.classes = genres
-        self.image_encoder = MaxoutEncoder(image_channels, channels, pool_size, dropout)
-        self.text_encoder = MaxoutEncoder(text_channels, channels, pool_size, dropout)
+        self.image_encoder = MaxoutEncoder(image_channels, channels, dropout)
+        self.text_encoder = MaxoutEncoder(text_channels, channels, dropout)
         self.dropout = nn.Dropout(dropout)
         self.feature = nn.Linear(2 * channels, channels)
         self.head = _make_head(channels, genres)

@@ -7,8 +7,6 @@ so that an interrupted preparation continues where it stopped.
 
 from __future__ import annotations
 
-import csv
-import io
 import random
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError, ConfigError
-from ...files import write_file
 from ..clips import (
     BROKEN_FILE,
     DECODING_ERRORS,
@@ -28,7 +25,7 @@ from ..clips import (
     require_same_settings,
     write_broken,
 )
-from ..prepared_files import make_folders, read_array, write_array, write_image
+from ..prepared_files import make_folders, read_array, write_array, write_image, write_rows
 from .audio_features import HOP, cepstral_coefficients
 from .dataset import CLIP_NAME, EMOTIONS, IMAGE_SIZE
 
@@ -313,11 +310,8 @@ def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
         path: The file.
         samples: Name of the files without suffix, and label, of each sample.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(_HEADING)
-    writer.writerows((f'{stem}.npy', f'{stem}.png', label) for stem, label in samples)
-    write_file(path, text.getvalue())
+    rows = [(f'{stem}.npy', f'{stem}.png', label) for stem, label in samples]
+    write_rows(path, [_HEADING, *rows])
 
 
 def measure_features(folder: Path, stems: Sequence[str]) -> tuple[float, float]:

@@ -48,14 +48,13 @@ class ExpressionModel(LatentModel):
     Args:
         seed: Seed of the means.
         shared: Share of the latents that face and chord have in common, 0 to 1.
-        separation: Standard deviation of the emotions' means, relative to that within an emotion.
 
     Raises:
         ConfigError: The share is not from 0 to 1.
     """
 
-    def __init__(self, seed: int, shared: float, separation: float = 1.0) -> None:
-        super().__init__(seed, shared, len(EMOTIONS), separation)
+    def __init__(self, seed: int, shared: float) -> None:
+        super().__init__(seed, shared, len(EMOTIONS))
 
     def actor(self, number: int) -> np.random.Generator:
         """Return the random generator of an actor's looks and voice.
@@ -176,7 +175,6 @@ def play_chord(
     seconds: float,
     actor: np.random.Generator,
     clip: np.random.Generator,
-    rate: int = RATE,
 ) -> np.ndarray:
     """Synthesise a chord.
 
@@ -185,12 +183,11 @@ def play_chord(
         seconds: Duration.
         actor: Generator of the voice, which shifts all tones slightly.
         clip: Generator of phases and noise.
-        rate: Sampling rate in Hz.
 
     Returns:
         (samples,), float32, between -1 and 1.
     """
-    time = np.arange(round(seconds * rate)) / rate
+    time = np.arange(round(seconds * RATE)) / RATE
     pitch = 2.0 ** actor.uniform(-0.1, 0.1)
     frequencies = pitch * np.geomspace(*_TONES, LATENTS)
     amplitudes = 0.03 * 10 ** (_LOUDNESS_DECIBELS * latents / 20)

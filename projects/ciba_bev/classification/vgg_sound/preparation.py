@@ -6,8 +6,6 @@ resized as in Appendix D.5. A clip is done if both files exist.
 
 from __future__ import annotations
 
-import csv
-import io
 from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple, Sequence
@@ -16,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from ...errors import CibaError
-from ...files import write_file
 from ..clips import (
     BROKEN_FILE,
     DECODING_ERRORS,
@@ -26,7 +23,7 @@ from ..clips import (
     require_same_settings,
     write_broken,
 )
-from ..prepared_files import make_folders, write_array, write_image
+from ..prepared_files import make_folders, write_array, write_image, write_rows
 from .dataset import FILES, FRAME_SIZE, HEADING, prepared_file
 from .spectrogram import HOP, RATE, SIZE, WINDOW, magnitude_spectrogram
 from .splits import Splits, read_splits
@@ -185,7 +182,7 @@ def write_split(path: Path, samples: Sequence[tuple[str, int]]) -> None:
         path: The file.
         samples: Name and class index of each clip.
     """
-    _write_table(path, [HEADING, *samples])
+    write_rows(path, [HEADING, *samples])
 
 
 def write_classes(folder: Path, names: Sequence[str]) -> None:
@@ -195,13 +192,7 @@ def write_classes(folder: Path, names: Sequence[str]) -> None:
         folder: Folder of the prepared data.
         names: Names in the order of the class indices.
     """
-    _write_table(folder / 'classes.csv', [('label', 'name'), *enumerate(names)])
-
-
-def _write_table(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(rows)
-    write_file(path, text.getvalue())
+    write_rows(folder / 'classes.csv', [('label', 'name'), *enumerate(names)])
 
 
 def _prepare_clip(

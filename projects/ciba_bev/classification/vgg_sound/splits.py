@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...checkpoints.restricted_pickle import make_pickle_module
+from ...checkpoints.restricted_pickle import load_plain
 from ...errors import CibaError, ConfigError
 from ..prepared_files import read_array_header
 
@@ -35,16 +35,6 @@ _PICKLE_ERRORS = (
     *(OSError, ValueError, EOFError, AttributeError, IndexError, KeyError, TypeError),
     pickle.UnpicklingError,
 )
-_ARRAY_PARTS = {
-    f'{package}.{name}': value
-    for package in ('numpy', 'numpy.core.multiarray', 'numpy._core.multiarray')
-    for name, value in (
-        ('ndarray', np.ndarray),
-        ('dtype', np.dtype),
-        ('_reconstruct', np.zeros(0).__reduce__()[0]),
-        ('scalar', np.float64(0).__reduce__()[0]),
-    )
-}
 
 
 class Splits(NamedTuple):
@@ -209,7 +199,7 @@ def _read_dictionary(path: Path) -> dict:
             shape, dtype = read_array_header(file)
             content = None
             if shape == () and dtype.hasobject:
-                content = make_pickle_module(_ARRAY_PARTS).load(file).item()
+                content = load_plain(file).item()
     except _PICKLE_ERRORS as error:
         raise CibaError(f'{path}: not a complete array of split data ({error}).') from error
     if not isinstance(content, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from mmdet3d.evaluation import NuScenesMetric
 
 from .data_checks import DataError
 from .info_files import load_info_file
-from .metric import EVALUATED_SPLITS
-from .tables import TABLES
+from .metric import EVALUATED_SPLITS, split_tokens
+from .tables import TABLES, check_maps, explained_failures, read_table
 
 
 def check_scoring(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
@@ -41,10 +40,12 @@ def check_scoring(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
             'there are no annotations to score against. To write the result file alone, '
             'take tools/test.py --format-only.'
         )
-    tables = Path(metric.data_root, version)
-    _check_tables(tables)
-    _check_maps(tables)
-    _check_split(dataset, tables, EVALUATED_SPLITS[version])
+    root = Path(metric.data_root)
+    _check_tables(root / version)
+    check_maps(root, read_table(root, version, 'map'))
+    with explained_failures(root, version):
+        scored = split_tokens(str(root), version)
+    _check_split(dataset, EVALUATED_SPLITS[version], scored)
 
 
 def _check_same_frames(dataset: NuScenesDataset, metric: NuScenesMetric) -> None:
@@ -97,29 +98,13 @@ def _check_tables(tables: Path) -> None:
             stream.seek(-min(os.stat(path).st_size, 16), os.SEEK_END)
             whole = stream.read().rstrip().endswith(b']')
         if not whole:
-            raise _damaged_table(path)
-
-
-def _check_maps(tables: Path) -> None:
-    for entry in _read(tables / 'map.json'):
-        path = tables.parent / entry['filename']
-        if not path.is_file():
             raise DataError(
-                f'{path}: the map is missing. Scoring does not use it, but nuScenes devkit opens '
-                'it. Unpack the folder maps of the archive of the metadata there.'
+                f'{path}: the table is truncated or damaged. Unpack the archive of the metadata '
+                'again.'
             )
 
 
-def _check_split(dataset: NuScenesDataset, tables: Path, split: str) -> None:
-    from nuscenes.utils.splits import create_splits_scenes
-
-    scenes = set(create_splits_scenes()[split])
-    names = {scene['token']: scene['name'] for scene in _read(tables / 'scene.json')}
-    scored = {
-        sample['token']
-        for sample in _read(tables / 'sample.json')
-        if names.get(sample['scene_token']) in scenes
-    }
+def _check_split(dataset: NuScenesDataset, split: str, scored: set[str]) -> None:
     predicted = {dataset.get_data_info(index)['token'] for index in range(len(dataset))}
     if predicted == scored:
         return
@@ -131,17 +116,4 @@ def _check_split(dataset: NuScenesDataset, tables: Path, split: str) -> None:
         f"{dataset.ann_file}: nuScenes' scorer takes exactly the frames of the split {split}, and "
         f'{" and ".join(found)}.{hint} To predict other frames without a score, '
         'take tools/test.py --format-only.'
-    )
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError:
-        raise _damaged_table(path) from None
-
-
-def _damaged_table(path: Path) -> DataError:
-    return DataError(
-        f'{path}: the table is truncated or damaged. Unpack the archive of the metadata again.'
     )

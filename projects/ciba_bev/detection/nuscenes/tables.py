@@ -89,6 +89,27 @@ def read_table(root: Path, version: str, name: str) -> list[dict]:
     return entries
 
 
+def check_maps(root: Path, maps: list[dict]) -> None:
+    """Check that the map images exist, without which the devkit does not open a data set.
+
+    Args:
+        root: The nuScenes root.
+        maps: Entries of the table ``map``.
+
+    Raises:
+        DataError: An image does not exist.
+    """
+    for entry in maps:
+        path = root / entry.get('filename', '')
+        if not path.is_file():
+            raise DataError(
+                f'{path}: the map is missing. The devkit does not open a data set without its '
+                'maps. They are in the metadata archive of nuScenes (v1.0-trainval_meta.tgz or '
+                'v1.0-test_meta.tgz; v1.0-mini.tgz has its own), not in the map expansion: unpack '
+                f'it again ({LAYOUT}).'
+            )
+
+
 @contextlib.contextmanager
 def explained_failures(root: Path, version: str) -> Iterator[None]:
     """Turn exceptions of the devkit or of mmdet3d's converter into a :class:`DataError`.
@@ -126,15 +147,7 @@ def explained_failures(root: Path, version: str) -> Iterator[None]:
 def _raise_cause(root: Path, version: str) -> None:
     """Search the cause of a failure; raise a :class:`DataError` if it is found."""
     tables = {name: read_table(root, version, name) for name in TABLES}
-    for entry in tables['map']:
-        path = root / entry.get('filename', '')
-        if not path.is_file():
-            raise DataError(
-                f'{path}: the map is missing. The devkit does not open a data set without its '
-                'maps. They are in the metadata archive of nuScenes (v1.0-trainval_meta.tgz or '
-                'v1.0-test_meta.tgz; v1.0-mini.tgz has its own), not in the map expansion: unpack '
-                f'it again ({LAYOUT}).'
-            )
+    check_maps(root, tables['map'])
     # For a table without one of these fields, the devkit's error is sufficient.
     with contextlib.suppress(KeyError):
         _check_channels(root / version / 'sample_data.json', tables)
