@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ciba_bev.analysis import limiting_distillation_loss
+from ciba_bev.analysis import limiting_distillation_loss, optimal_student_weight
 from ciba_bev.classification.synthetic import (
     SyntheticDistillation,
     SyntheticMetric,
@@ -81,10 +81,11 @@ def test_draws_differ_but_the_task_is_the_same():
 def test_the_trained_weight_is_that_of_lemma_1(trained):
     model, item, _ = trained
     for member in range(4):
-        teacher, student = (item['inputs'][name][member] for name in ('teacher', 'student'))
-        weight = model.teachers.feature_extractor[member]
-        # Lemma 1, Eq. 2, as it is written.
-        expected = weight @ teacher @ student.T @ torch.linalg.inv(student @ student.T)
+        expected = optimal_student_weight(
+            model.teachers.feature_extractor[member],
+            item['inputs']['teacher'][member],
+            item['inputs']['student'][member],
+        )
         found = model.networks.feature_extractor[0, member].detach()
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 

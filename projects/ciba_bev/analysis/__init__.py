@@ -14,7 +14,11 @@ from .figures import (
     figure_to_image,
     save_figure,
 )
-from .linear_distillation import limiting_distillation_loss
+from .linear_distillation import (
+    limiting_distillation_loss,
+    optimal_student_weight,
+    projected_student_weight,
+)
 from .spectra import ChannelEnergy, FeatureCovariance, effective_rank
 from .spectrum_hook import SpectrumHook
 from .statistics import mean_and_deviation, welch_p_value
@@ -34,6 +38,8 @@ __all__ = [
     'limiting_distillation_loss',
     'mean_and_deviation',
     'measure_saturation',
+    'optimal_student_weight',
+    'projected_student_weight',
     'read_decoded_spectra',
     'save_figure',
     'welch_p_value',
