@@ -60,7 +60,8 @@ def checkout(tmp_path):
 # Has imported mmdet3d, and runs each script in a copy of itself: the imports take many seconds.
 SERVER = """
 import json, multiprocessing, os, runpy, sys
-import mmdet3d.apis, mmdet3d.datasets, mmdet3d.evaluation, mmdet3d.models
+import mmdet3d.apis, mmdet3d.datasets, mmdet3d.evaluation, mmdet3d.models, mmdet3d.visualization
+import torch._dynamo
 
 def run(folder, paths, words):
     for descriptor, name in ((1, 'stdout'), (2, 'stderr')):
