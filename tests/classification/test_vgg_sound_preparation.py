@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from tool_processes import run_tool
 
 from ciba_bev.classification import VGGSoundDataset
 from ciba_bev.classification.clips import encode_clip, read_middle_frame, read_sound
@@ -164,9 +163,9 @@ def test_a_clip_that_comes_later_is_taken_up(some, synthetic, tmp_path):
 
 @pytest.mark.slow
 def test_a_kill_leaves_nothing_half_written(synthetic, tmp_path):
-    words = [str(synthetic / 'clips'), '--splits', str(synthetic / 'splits')]
-    words += ['--out', 'out', '--workers', '1']
-    command = [sys.executable, str(PROJECT / 'tools' / 'prepare_vgg_sound.py'), *words]
+    command = [sys.executable, str(PROJECT / 'tools' / 'prepare_vgg_sound.py')]
+    command += [str(synthetic / 'clips'), '--splits', str(synthetic / 'splits')]
+    command += ['--out', 'out', '--workers', '1']
     out = tmp_path / 'out'
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
         limit = time.monotonic() + 60
@@ -180,8 +179,8 @@ def test_a_kill_leaves_nothing_half_written(synthetic, tmp_path):
     assert 1 <= len(whole) < 15
     for path in out.glob('spectrograms/[!.]*.npy'):
         assert np.load(path).shape == (513, 313)
-    done = run_tool(tmp_path, 'prepare_vgg_sound.py', *words)
-    assert done.returncode == 0, done.stdout
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     summary = re.search(r'(\d+) clips decoded, (\d+) done before, 0 broken, 0 missing', done.stdout)
     decoded, resumed = map(int, summary.groups())
     assert (decoded + resumed, resumed) == (15, len(whole))
