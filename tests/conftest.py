@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,26 @@ def simulated_nuscenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny simulated data set in nuScenes format, with its info files.
 
     Two scenes of seven frames: ``scene-0061`` (training) and ``scene-0103`` (validation), with one
-    LiDAR sweep between key frames and the CAN bus expansion. Tests must not change it.
+    LiDAR sweep between key frames and the CAN bus expansion. Tests must not change it: all worker
+    processes of pytest-xdist share it.
     """
+    shared = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        shared = shared.parent
+    root = shared / 'simulated_nuscenes'
+    with (shared / 'simulated_nuscenes.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.is_dir():
+            partial = tmp_path_factory.mktemp('simulated') / 'nuscenes'
+            _simulate_nuscenes(partial)
+            partial.rename(root)
+    return root
+
+
+def _simulate_nuscenes(root: Path) -> None:
     from ciba_bev.detection.nuscenes.info_creation import create_info_files
     from nuscenes_simulation import SimulationSettings, simulate_nuscenes
 
-    root = tmp_path_factory.mktemp('simulated') / 'nuscenes'
     settings = SimulationSettings(
         frames_per_scene=7,
         image_width=96,
@@ -37,7 +53,6 @@ def simulated_nuscenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     simulate_nuscenes(root, ['scene-0061', 'scene-0103'], seed=0, settings=settings)
     create_info_files(root, 'v1.0-mini')
-    return root
 
 
 @pytest.fixture(scope='session')

@@ -1,12 +1,11 @@
 """Files appear whole or not at all, and a failure is one sentence with the path."""
 
 import errno
+import multiprocessing
 import os
 import pickle
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,14 @@ def _small_files():
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     signal.signal(signal.SIGXFSZ, handler)
+
+
+def run_in_fork(function):
+    """Run a function in a process of its own; its exit status."""
+    process = multiprocessing.get_context('fork').Process(target=function)
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 def fail_halfway(path):
@@ -122,16 +129,15 @@ def test_a_link_to_nothing_is_told_as_such(tmp_path):
 
 
 def test_two_processes_do_not_share_a_partial_file(tmp_path):
-    code = (
-        'import sys; from ciba_bev.files import atomic_write\n'
-        'with atomic_write(sys.argv[1]) as partial: print(partial); partial.touch()'
-    )
-    other = subprocess.run(
-        [sys.executable, '-c', code, str(tmp_path / 'x')], capture_output=True, text=True
-    )
     with atomic_write(tmp_path / 'x') as partial:
         partial.touch()
-        assert str(partial) != other.stdout.strip() != ''
+
+        def write():
+            with atomic_write(tmp_path / 'x') as others:
+                assert others != partial
+                others.touch()
+
+        assert run_in_fork(write) == 0
 
 
 def write_text(path):
@@ -278,13 +284,12 @@ def test_every_writer_says_which_file_and_leaves_nothing(tmp_path, write):
 
 
 def test_partial_files_of_killed_processes_are_removed_and_no_others(tmp_path):
-    code = (
-        'import os, sys; from ciba_bev.files import atomic_write\n'
-        'with atomic_write(sys.argv[1]) as partial:\n'
-        "    partial.write_text('half')\n"
-        '    os.kill(os.getpid(), 9)'
-    )
-    subprocess.run([sys.executable, '-c', code, str(tmp_path / 'file')], check=False)
+    def write():
+        with atomic_write(tmp_path / 'file') as partial:
+            partial.write_text('half')
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_in_fork(write) == -signal.SIGKILL
     (tmp_path / '.hidden').write_text('mine')
     assert len(os.listdir(tmp_path)) == 2
     remove_partials(tmp_path)
@@ -292,13 +297,12 @@ def test_partial_files_of_killed_processes_are_removed_and_no_others(tmp_path):
 
 
 def test_the_scratch_folder_of_a_killed_process_is_removed_by_the_next(tmp_path):
-    code = (
-        'import os, sys; from ciba_bev.files import scratch_folder\n'
-        "with scratch_folder(sys.argv[1], '.work_') as folder:\n"
-        "    (folder / 'file').write_text('half')\n"
-        '    os.kill(os.getpid(), 9)'
-    )
-    subprocess.run([sys.executable, '-c', code, str(tmp_path)], check=False)
+    def write():
+        with scratch_folder(tmp_path, '.work_') as folder:
+            (folder / 'file').write_text('half')
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_in_fork(write) == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     with scratch_folder(tmp_path, '.work_') as first, scratch_folder(tmp_path, '.work_') as second:
         assert sorted(tmp_path.iterdir()) == sorted((first, second))

@@ -1,12 +1,14 @@
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ciba_bev import parent_watch
 from ciba_bev.engine import CheckedRunner
@@ -32,38 +34,41 @@ child.stdout.readline()
 print(child.pid, flush=True)
 child.wait()
 """
-LOADING = """
-import os, time
-from torch.utils.data import Dataset
-from ciba_bev.engine import CheckedRunner
+
 
 class Slow(Dataset):
+    """Samples that take a minute; it is told which process loads them."""
+
+    def __init__(self, sender):
+        self.sender = sender
+
     def __len__(self):
         return 4
 
     def __getitem__(self, index):
-        print(os.getpid(), flush=True)
+        self.sender.send(os.getpid())
         time.sleep(60)
 
-loader = CheckedRunner.build_dataloader(
-    dict(
-        dataset=Slow(), batch_size=1, num_workers=1, sampler=dict(type='DefaultSampler'),
-        collate_fn=dict(type='default_collate'),
-    ),
-    seed=1,
-)
-next(iter(loader))
-"""
 
-
-def start(*words):
-    parent = subprocess.Popen([sys.executable, '-c', *words], stdout=subprocess.PIPE, text=True)
-    return parent, psutil.Process(int(parent.stdout.readline()))
+def load(sender):
+    loader = CheckedRunner.build_dataloader(
+        dict(
+            dataset=Slow(sender),
+            batch_size=1,
+            num_workers=1,
+            sampler=dict(type='DefaultSampler'),
+            collate_fn=dict(type='default_collate'),
+        ),
+        seed=1,
+    )
+    next(iter(loader))
 
 
 @pytest.mark.parametrize('how', ['tied', 'not tied'])
 def test_a_process_ends_with_the_one_that_started_it(how):
-    parent, child = start(PARENT, CHILD, how, str(Path(parent_watch.__file__).parent))
+    words = [PARENT, CHILD, how, str(Path(parent_watch.__file__).parent)]
+    parent = subprocess.Popen([sys.executable, '-c', *words], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
     parent.communicate()
     if how == 'tied':
@@ -75,9 +80,14 @@ def test_a_process_ends_with_the_one_that_started_it(how):
 
 
 def test_a_loading_process_ends_with_its_training_in_the_middle_of_a_sample():
-    parent, child = start(LOADING)
+    context = multiprocessing.get_context('fork')
+    receiver, sender = context.Pipe(duplex=False)
+    parent = context.Process(target=load, args=[sender])
+    parent.start()
+    sender.close()
+    child = psutil.Process(receiver.recv())
     parent.kill()
-    parent.communicate()
+    parent.join()
     # Far less than the minute that loading takes it.
     child.wait(timeout=10)
 

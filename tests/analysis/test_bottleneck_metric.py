@@ -1,18 +1,19 @@
 """Validation of Algorithm 1 against numbers computed from whole arrays."""
 
+import datetime
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed
+import torch.multiprocessing
 
 from ciba_bev.analysis import BottleneckMetric, bottleneck_metric
 from ciba_bev.distillation.bottlenecks import BottleneckEvaluation
 
 GRID = (5, 4)
+TIMEOUT = datetime.timedelta(seconds=60)
 
 
 @pytest.fixture
@@ -128,58 +129,47 @@ def test_one_size_suggests_nothing(samples):
     assert 'bottleneck/suggested_size' not in metric.evaluate(len(samples))
 
 
-PROCESS = """
-import json, torch
-from mmengine.dist import get_dist_info
-from ciba_bev.analysis import BottleneckMetric
-from ciba_bev.distillation.bottlenecks import BottleneckEvaluation
-torch.distributed.init_process_group('gloo')
-rank, world_size = get_dist_info()
-metric = BottleneckMetric()
-for samples in (2, 5):
-    for index in range(samples * rank // world_size, samples * (rank + 1) // world_size):
-        generator = torch.Generator().manual_seed(index)
-        student, noise = (torch.randn(1, 6, 5, 4, generator=generator) for _ in range(2))
-        evaluations = {}
-        for name, scale in (('h2', 0.5), ('h4', 0.1)):
-            error = (scale * noise).square().sum(1).mean()
-            evaluations[name] = BottleneckEvaluation(error, 2 * error, student + scale * noise)
-        metric.process(None, [{'teacher': noise, 'student': student, **evaluations}])
-    metrics = metric.evaluate(samples)
-    if rank == 0:
-        print('METRICS', json.dumps(metrics))
-torch.distributed.destroy_process_group()
-"""
-
-
-def measured_by(processes, folder):
-    """The metrics of two and of five samples, and all that was printed."""
-    (folder / 'process.py').write_text(PROCESS)
-    command = ['torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-    ended = subprocess.run(
-        [sys.executable, '-m', *command, 'process.py'],
-        cwd=folder,
-        env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=300,
+def measure(rank, processes, folder):
+    """Write the metrics of two and of five samples, shared between processes."""
+    torch.distributed.init_process_group(
+        'gloo', f'file://{folder}/{processes}', TIMEOUT, world_size=processes, rank=rank
     )
-    assert ended.returncode == 0, ended.stderr
-    lines = [line for line in ended.stdout.splitlines() if line.startswith('METRICS')]
-    return [json.loads(line[len('METRICS') :]) for line in lines], ended.stdout + ended.stderr
+    # In this process only, which ends with the function.
+    warnings = []
+    bottleneck_metric.print_log = lambda text, **_: warnings.append(text)
+    metric = BottleneckMetric()
+    found = []
+    for samples in (2, 5):
+        for index in range(samples * rank // processes, samples * (rank + 1) // processes):
+            generator = torch.Generator().manual_seed(index)
+            student, noise = (torch.randn(1, 6, *GRID, generator=generator) for _ in range(2))
+            evaluations = {}
+            for name, scale in (('h2', 0.5), ('h4', 0.1)):
+                error = (scale * noise).square().sum(1).mean()
+                evaluations[name] = BottleneckEvaluation(error, 2 * error, student + scale * noise)
+            metric.process(None, [{'teacher': noise, 'student': student, **evaluations}])
+        found.append(metric.evaluate(samples))
+    assert warnings == [], 'samples that count twice'
+    if rank == 0:
+        (folder / f'{processes}.json').write_text(json.dumps(found))
+    torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(tmp_path):
     """Of three processes and two samples one has none."""
-    alone, _ = measured_by(1, tmp_path)
-    assert len(alone) == 2
+    measured = {}
+    for processes in (1, 2, 3):
+        torch.multiprocessing.start_processes(
+            measure, args=(processes, tmp_path), nprocs=processes, start_method='fork'
+        )
+        measured[processes] = json.loads((tmp_path / f'{processes}.json').read_text())
+    assert len(measured[1]) == 2
     for processes in (2, 3):
-        together, output = measured_by(processes, tmp_path)
-        assert [list(found) for found in together] == [list(found) for found in alone]
-        for found, expected in zip(together, alone):
+        assert [list(found) for found in measured[processes]] == [
+            list(found) for found in measured[1]
+        ]
+        for found, expected in zip(measured[processes], measured[1]):
             assert found == pytest.approx(expected, rel=1e-12)
-        assert 'round_up' not in output
 
 
 def test_samples_that_count_twice_are_told(samples, monkeypatch):

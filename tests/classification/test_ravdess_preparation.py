@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tool_processes import run_tool
 
 from ciba_bev.classification import RavdessDataset
 from ciba_bev.classification.latent_model import LATENTS
@@ -370,17 +371,13 @@ def test_the_prepared_synthetic_data_is_read(tmp_path):
 
 @pytest.mark.slow
 def test_the_tools_say_what_they_did(tmp_path):
-    def run(tool, *words):
-        command = [sys.executable, str(PROJECT / 'tools' / tool), *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-
-    made = run('make_synthetic_data.py', 'ravdess', '--out', 'clips')
-    assert made.returncode == 0, made.stderr
+    made = run_tool(tmp_path, 'make_synthetic_data.py', 'ravdess', '--out', 'clips')
+    assert made.returncode == 0, made.stdout
     broken = sorted(Path(tmp_path, 'clips').rglob('*.mp4'))[0]
     broken.write_bytes(b'')
     words = ('--clips', 'clips', '--out', 'prepared', '--split', 'actor', '--workers', '2')
-    prepared = run('prepare_ravdess.py', *words)
-    assert prepared.returncode == 0, prepared.stderr
+    prepared = run_tool(tmp_path, 'prepare_ravdess.py', *words)
+    assert prepared.returncode == 0, prepared.stdout
     assert '47 clips decoded, 0 done before, 1 broken (listed in prepared' in prepared.stdout
     samples = re.search(r'train: (\d+), val: (\d+), test: (\d+) samples', prepared.stdout)
     assert sum(map(int, samples.groups())) == 47
@@ -388,21 +385,22 @@ def test_the_tools_say_what_they_did(tmp_path):
     # The published sizes, in both defaults.
     published = RavdessDataset(str(tmp_path / 'prepared'), CSV_FILES['train'])
     assert published.shapes == {'audio': (1, 40, 256), 'image': (3, 256, 512)}
-    options = ('--prepared', '--samples', '8', '--independent')
-    alike = run('make_synthetic_data.py', 'ravdess', '--out', 'independent', *options)
-    assert alike.returncode == 0, alike.stderr
+    options = ('--out', 'independent', '--prepared', '--samples', '8', '--independent')
+    alike = run_tool(tmp_path, 'make_synthetic_data.py', 'ravdess', *options)
+    assert alike.returncode == 0, alike.stdout
     synthetic = RavdessDataset(
         str(tmp_path / 'independent'), CSV_FILES['train'], image_size=(28, 56)
     )
     assert len(synthetic) == 8
-    unfit = run('make_synthetic_data.py', 'mm_imdb', '--out', 'none', '--independent')
+    options = ('--out', 'none', '--independent')
+    unfit = run_tool(tmp_path, 'make_synthetic_data.py', 'mm_imdb', *options)
     assert unfit.returncode == 2
-    assert '--independent goes with ravdess and --prepared' in unfit.stderr
-    again = run('prepare_ravdess.py', *words)
+    assert '--independent goes with ravdess and --prepared' in unfit.stdout
+    again = run_tool(tmp_path, 'prepare_ravdess.py', *words)
     assert '0 clips decoded, 47 done before, 1 broken' in again.stdout
-    refused = run('prepare_ravdess.py', *words[:-4], '--split', 'nowhere')
+    refused = run_tool(tmp_path, 'prepare_ravdess.py', *words[:-4], '--split', 'nowhere')
     assert refused.returncode == 1
-    assert refused.stderr.startswith("error: split is 'nowhere'")
+    assert refused.stdout.startswith("error: split is 'nowhere'")
 
 
 def test_the_package_does_without_decoders():

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
+from tool_processes import run_tool
 
 from ciba_bev.analysis import welch_p_value
 from ciba_bev.classification.vgg_sound.synthetic_data import write_synthetic_data
@@ -198,7 +197,6 @@ def test_from_the_teacher_to_the_student(tmp_path, monkeypatch):
     names = ['vgg_sound_audio_r50', 'vgg_sound_video_r18']
     names += [f'vgg_sound_{method}_{pair}' for method in ('bottleneck', 'ciba', 'mse')]
     plan = Plan(PROJECT, tmp_path, {'vgg_sound': SHORT})
-    commands = []
     for name in names:
         options = plan.options_of(name)
         # Earlier runs as they were trained, with their overrides.
@@ -207,17 +205,8 @@ def test_from_the_teacher_to_the_student(tmp_path, monkeypatch):
             if 'checkpoint' in part:
                 trained = Path(part.checkpoint).with_name(Path(part.config).name)
                 options.append(f'model.{role}.config={trained}')
-        commands.append([f'configs/{name}.py', '--cfg-options', *options])
-    # One process for all: importing takes longer than training.
-    code = (
-        'import json, sys\n'
-        'from ciba_bev.engine.training import main\n'
-        'for words in json.loads(sys.argv[1]): main(words)'
-    )
-    done = subprocess.run(
-        [sys.executable, '-c', code, json.dumps(commands)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+        done = run_tool(tmp_path, 'train.py', f'configs/{name}.py', '--cfg-options', *options)
+        assert done.returncode == 0, done.stdout
     weights = {
         name: torch.load(Path('work_dirs', name, 'best.pth'), weights_only=False)['state_dict']
         for name in names

@@ -1,7 +1,7 @@
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -176,23 +176,24 @@ def test_forgetting_removes_only_what_it_made(tmp_path):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_job_that_is_ended_ends_its_steps(tmp_path, number):
     (tmp_path / 'step.py').write_text('import os, time; print(os.getpid()); time.sleep(60)')
-    program = f"""
-import pathlib, sys
-from rich.console import Console
-from ciba_bev.engine.step_runner import Step, StepRunner
-root = pathlib.Path({str(tmp_path)!r})
-step = Step('a', 'Step', ['-u', 'step.py'], [root / 'a.out'])
-StepRunner([step], root, root / 'work', Console(), {{}}, lambda line: None).run()
-"""
+    step = Step('a', 'Step', ['-u', 'step.py'], [tmp_path / 'a.out'])
+    runner = StepRunner([step], tmp_path, tmp_path / 'work', Console(), {}, lambda line: None)
     log = tmp_path / 'work' / 'a.log'
-    # As a shell starts a job in the background.
-    ignoring = f'import signal; signal.signal(signal.SIGINT, signal.SIG_IGN){program}'
-    with subprocess.Popen([sys.executable, '-c', ignoring], stderr=subprocess.PIPE) as job:
-        deadline = time.monotonic() + 60
-        while not (log.is_file() and log.read_text().strip()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        job.send_signal(number)
-        assert b'KeyboardInterrupt' in job.communicate(timeout=15)[1]
+
+    def run():
+        # As a shell starts a job in the background.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run()
+
+    job = multiprocessing.get_context('fork').Process(target=run)
+    job.start()
+    deadline = time.monotonic() + 60
+    while not (log.is_file() and log.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(job.pid, number)
+    job.join(15)
+    assert job.exitcode == 0
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_text().split()[0]), 0)
 

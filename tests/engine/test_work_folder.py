@@ -1,9 +1,9 @@
 import errno
 import json
+import multiprocessing
 import os
 import re
-import subprocess
-import sys
+import signal
 
 import pytest
 
@@ -11,30 +11,29 @@ from ciba_bev.engine import work_folder
 from ciba_bev.engine.work_folder import LOCK_FILE, lock_work_dir
 from ciba_bev.errors import CibaError
 
-HOLDER = """
-import multiprocessing, sys
-from ciba_bev.engine.work_folder import lock_work_dir
-with lock_work_dir(sys.argv[1]):
-    child = multiprocessing.get_context('fork').Process(target=sys.stdin.read)
-    child.start()
-    print(child.pid, flush=True)
-    sys.stdin.read()
-"""
+FORK = multiprocessing.get_context('fork')
+
+
+def hold(folder, sender):
+    with lock_work_dir(folder):
+        child = FORK.Process(target=signal.pause)
+        child.start()
+        sender.send(child.pid)
+        signal.pause()
 
 
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds the folder, with a child of its own."""
-    process = subprocess.Popen(
-        [sys.executable, '-c', HOLDER, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    process.stdout.readline()
+    receiver, sender = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=hold, args=(tmp_path, sender))
+    process.start()
+    sender.close()
+    child = receiver.recv()
     yield process
     process.kill()
-    process.communicate()
+    process.join()
+    os.kill(child, signal.SIGKILL)
 
 
 def test_the_other_training_is_named(tmp_path, holder):
@@ -50,7 +49,7 @@ def test_the_other_training_is_named(tmp_path, holder):
 def test_a_training_that_was_killed_holds_nothing(tmp_path, holder):
     """Not even while a process that it started lives on."""
     holder.kill()
-    holder.wait()
+    holder.join()
     with lock_work_dir(tmp_path):
         note = json.loads((tmp_path / LOCK_FILE).read_text())
     assert note['pid'] == os.getpid()

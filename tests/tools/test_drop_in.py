@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Callable, Sequence
 
 import mmdet3d
 import pytest
@@ -55,22 +57,63 @@ def checkout(tmp_path):
     return root
 
 
-def run(arguments: list, folder: Path, path: Path | None = None) -> subprocess.CompletedProcess:
-    """Run something with this Python on the CPU, with a folder to import from."""
-    environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
-    if path is not None:
-        environment['PYTHONPATH'] = str(path)
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+# Has imported mmdet3d, and runs each script in a copy of itself: the imports take many seconds.
+SERVER = """
+import json, multiprocessing, os, runpy, sys
+import mmdet3d.apis, mmdet3d.datasets, mmdet3d.evaluation, mmdet3d.models, mmdet3d.visualization
+import torch._dynamo
+
+def run(folder, paths, words):
+    for descriptor, name in ((1, 'stdout'), (2, 'stderr')):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    os.chdir(folder)
+    sys.path[:0], sys.argv = paths, words
+    runpy.run_path(words[0], run_name='__main__')
+
+context = multiprocessing.get_context('fork')
+for line in sys.stdin:
+    job = context.Process(target=run, args=json.loads(line))
+    job.start()
+    job.join()
+    print(job.exitcode, flush=True)
+"""
+ENVIRONMENT = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A function that runs a script beside mmdet3d, on the CPU, in a folder of its own.
+
+    The first of ``paths`` is the first place that it imports from.
+    """
+    outputs = tmp_path_factory.mktemp('outputs')
+    server = subprocess.Popen(
+        [sys.executable, '-c', SERVER],
+        cwd=outputs,
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
+    def run(words: list, folder: Path, paths: Sequence[Path] = ()) -> CompletedProcess[str]:
+        job = (str(folder), [*map(str, paths)], [*map(str, words)])
+        server.stdin.write(json.dumps(job) + '\n')
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        printed = [(outputs / name).read_text() for name in ('stdout', 'stderr')]
+        return CompletedProcess(words, status, *printed)
 
-def train_and_score(tools: Path, folder: Path, path: Path | None) -> list[float]:
+    with server:
+        yield run
+
+
+def train_and_score(run: Callable, tools: Path, folder: Path, paths: list[Path]) -> list[float]:
     """One epoch by mmdet3d's own tools/train.py, scored by its tools/test.py; the losses."""
-    ended = run([tools / 'train.py', 'config.py', '--work-dir', 'run'], folder, path)
+    ended = run([tools / 'train.py', 'config.py', '--work-dir', 'run'], folder, paths)
     assert ended.returncode == 0, ended.stderr[-3000:]
     ended = run(
-        [tools / 'test.py', 'config.py', 'run/epoch_1.pth', '--work-dir', 'run'], folder, path
+        [tools / 'test.py', 'config.py', 'run/epoch_1.pth', '--work-dir', 'run'], folder, paths
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert 'NDS' in ended.stdout
@@ -82,17 +125,17 @@ def train_and_score(tools: Path, folder: Path, path: Path | None) -> list[float]
 
 
 @pytest.mark.slow
-def test_installed_and_copied_train_alike(simulated_nuscenes, checkout, tmp_path):
+def test_installed_and_copied_train_alike(run, simulated_nuscenes, checkout, tmp_path):
     losses = {}
-    for package, path in (('ciba_bev', None), ('projects.ciba_bev', checkout)):
+    for package, paths in (('ciba_bev', []), ('projects.ciba_bev', [checkout])):
         folder = tmp_path / package
         folder.mkdir()
         text = CONFIG.format(
             configs=PROJECT / 'configs', package=package, data_root=simulated_nuscenes
         )
         (folder / 'config.py').write_text(text)
-        tools = checkout / 'tools' if path else MMDET3D_TOOLS
-        losses[package] = train_and_score(tools, folder, path)
+        tools = checkout / 'tools' if paths else MMDET3D_TOOLS
+        losses[package] = train_and_score(run, tools, folder, paths)
     assert len(losses['ciba_bev']) == 4
     assert losses['ciba_bev'] == losses['projects.ciba_bev']
 
@@ -118,9 +161,7 @@ def test_the_checkouts_own_dist_train_trains_the_copy(simulated_nuscenes, checko
         free.bind(('', 0))
         port = free.getsockname()[1]
     environment = {
-        **os.environ,
-        'CUDA_VISIBLE_DEVICES': '',
-        'OMP_NUM_THREADS': '1',
+        **ENVIRONMENT,
         'PORT': str(port),
         'PATH': os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]),
     }
@@ -133,7 +174,7 @@ def test_the_checkouts_own_dist_train_trains_the_copy(simulated_nuscenes, checko
     assert all(value.isfinite().all() for value in weights['state_dict'].values())
 
 
-def test_importing_prints_nothing_and_patches_nothing(tmp_path):
+def test_importing_prints_nothing_and_patches_nothing(run, tmp_path):
     """Nothing but its own modules and scopes is there afterwards that was not there before.
 
     And what it takes is small beside mmdet3d's own import.
@@ -162,12 +203,13 @@ after = state()
 changed = [key for key in after if before.get(key) != after[key]]
 assert not changed, changed
 """
-    ended = run(['-c', script], tmp_path)
+    (tmp_path / 'script.py').write_text(script)
+    ended = run(['script.py'], tmp_path)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert ended.stdout == ''
 
 
-def test_names_that_a_repository_has_registered_already_stay_its_own(tmp_path):
+def test_names_that_a_repository_has_registered_already_stay_its_own(run, tmp_path):
     """Before and after this package's import; a config's scope or prefix says which is meant."""
     script = """
 import mmengine.registry as root
@@ -189,13 +231,15 @@ for registry, name in ((root.MODELS, 'BEVFormer'), (root.MODELS, 'ObjectDGCNN'),
             assert scoped.get(name) is expected, (scope, name)
 assert root.TASK_UTILS.get('mmdet3d.HungarianAssigner3D').__module__ == '__main__'
 """
-    ended = run(['-c', script], tmp_path)
+    (tmp_path / 'script.py').write_text(script)
+    ended = run(['script.py'], tmp_path)
     assert ended.returncode == 0, ended.stderr[-3000:]
 
 
 def test_two_copies_at_once_are_refused(checkout, tmp_path):
     (checkout / 'ciba_bev.py').unlink()
-    script = 'import ciba_bev, projects.ciba_bev'
-    ended = run(['-c', script], tmp_path, checkout)
+    command = [sys.executable, '-c', 'import ciba_bev, projects.ciba_bev']
+    environment = {**ENVIRONMENT, 'PYTHONPATH': str(checkout)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "either the installed 'ciba_bev' or the one in a checkout" in ended.stderr
