@@ -72,6 +72,44 @@ EXPECTED = {
     ),
 }
 
+# Cases whose commands are not run here: they need two processes, two trainings or a longer
+# preparation. The tests that make the same situations, by file and function.
+COVERED = {
+    'create_data_traces': (
+        'detection/nuscenes/test_info_creation.py',
+        'test_what_devkit_and_converter_stumble_over_is_named',
+    ),
+    'info_files_replaced': (
+        'detection/nuscenes/test_info_creation.py',
+        'test_info_files_of_another_version_are_not_replaced_unasked',
+    ),
+    'one_frame_through_mmdet3d': (
+        'engine/test_prediction.py',
+        'test_functions_of_mmdet3d_give_the_same',
+    ),
+    'pictures_with_info_files_elsewhere': (
+        'engine/test_testing.py',
+        'test_pictures_with_info_files_elsewhere',
+    ),
+    'schedule_changed_before_resume': (
+        'engine/test_resume_checks.py',
+        'test_another_schedule_is_refused_with_both',
+    ),
+    'scoring_longer_than_the_timeout': (
+        'engine/test_distributed.py',
+        'test_scoring_may_take_longer_than_the_timeout',
+    ),
+}
+
+
+def test_every_case_is_run_or_has_a_test_of_its_own():
+    if not CASES.is_dir():
+        pytest.skip(f'the cases are not at {CASES}')
+    assert not EXPECTED.keys() & COVERED.keys()
+    assert EXPECTED.keys() | COVERED.keys() == {path.parent.name for path in CASES.glob('*/run.sh')}
+    for file, test in COVERED.values():
+        assert f'def {test}(' in (REPOSITORY / 'tests' / file).read_text()
+
 
 @pytest.fixture(scope='module')
 def clone(simulated_nuscenes, tmp_path_factory):

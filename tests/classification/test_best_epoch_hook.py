@@ -1,4 +1,4 @@
-"""Every size of bottleneck is kept as it was when it was best."""
+"""What is kept and scored is the best epoch, of a network and of each size of bottleneck."""
 
 from __future__ import annotations
 
@@ -9,14 +9,95 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
 from torch import nn
 
 from ciba_bev.classification import BestBottleneckHook
 from ciba_bev.distillation import BottleneckTraining
+from ciba_bev.engine import CheckedRunner
 from ciba_bev.errors import CibaError
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAN = float('nan')
+
+
+class EpochNumber(BaseModel):
+    """One number, which every step of the rate 1 makes larger by 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = nn.Parameter(torch.zeros(()))
+
+    def forward(self, inputs, mode):
+        return {'loss': -self.number} if mode == 'loss' else [int(self.number.detach())]
+
+
+class Scores(BaseMetric):
+    """Scores that depend on the epoch that the weights are from."""
+
+    default_prefix = 'accuracy'
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores = scores
+
+    def process(self, data_batch, data_samples):
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results):
+        (epoch,) = results
+        return {'top1': self.scores[epoch - 1]}
+
+
+def make_network_runner(folder, name, **options):
+    """A training of three epochs of one step, of which the second is the best in validation."""
+    loader = dict(
+        dataset=[torch.zeros(1)],
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=lambda samples: dict(inputs=samples),
+        num_workers=0,
+    )
+    return CheckedRunner(
+        model=EpochNumber(),
+        work_dir=str(folder),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        test_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        val_cfg=dict(),
+        test_cfg=dict(),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.0)),
+        val_evaluator=[Scores([50, 70, 60])],
+        test_evaluator=[Scores([10, 20, 30])],
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', interval=1, save_best='accuracy/top1')
+        ),
+        custom_hooks=[dict(type='ciba_bev.BestEpochHook')],
+        experiment_name=f'{folder.name}_{name}',
+        **options,
+    )
+
+
+@pytest.mark.parametrize('stopped', [None, 1, 2])
+def test_the_best_epoch_is_kept_and_scored(tmp_path, stopped):
+    """Also if the training was stopped after an epoch and resumed."""
+    runner = make_network_runner(tmp_path, 'whole')
+    runner.train()
+    # Nothing is left of the last epoch, but for its checkpoint.
+    assert runner.model.number == 2
+    if stopped:
+        (tmp_path / 'best.pth').unlink()
+        (tmp_path / 'metrics.json').unlink()
+        checkpoint = str(tmp_path / f'epoch_{stopped}.pth')
+        make_network_runner(tmp_path, 'rest', load_from=checkpoint, resume=True).train()
+    best = torch.load(tmp_path / 'best.pth', weights_only=False)
+    assert best['state_dict'] == {'number': 2}
+    assert json.loads((tmp_path / 'metrics.json').read_text()) == {
+        'checkpoint': 'best_accuracy_top1_epoch_2.pth',
+        'validation': {'accuracy/top1': 70},
+        'test': {'accuracy/top1': 20},
+    }
 
 
 class Trained(BottleneckTraining):

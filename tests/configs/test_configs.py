@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import mmengine.runner  # noqa: F401  registers the components of mmengine
 import pytest
 import torch
+from config_files import read_config as read
+from mmengine import registry
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 import ciba_bev  # noqa: F401
 from ciba_bev.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures('unfilled_weights')
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((PROJECT / 'configs').glob('*.py'))
@@ -39,18 +44,50 @@ FULL_SIZE = [
 ]
 STUDENTS = [name for name in FULL_SIZE if name.startswith('bevformer')]
 TEACHERS = [name for name in FULL_SIZE if name.startswith('objectdgcnn')]
-
-
-def read(name):
-    return Config.fromfile(PROJECT / 'configs' / f'{name}.py', import_custom_modules=False)
+# Where the components come from that a runner makes of these parts of a config.
+REGISTRIES = dict(
+    train_dataloader=None,
+    val_dataloader=None,
+    test_dataloader=None,
+    dataset=registry.DATASETS,
+    pipeline=registry.TRANSFORMS,
+    sampler=registry.DATA_SAMPLERS,
+    collate_fn=registry.FUNCTIONS,
+    val_evaluator=registry.METRICS,
+    test_evaluator=registry.METRICS,
+    default_hooks=registry.HOOKS,
+    custom_hooks=registry.HOOKS,
+    optim_wrapper=registry.OPTIM_WRAPPERS,
+    optimizer=registry.OPTIMIZERS,
+    param_scheduler=registry.PARAM_SCHEDULERS,
+    train_cfg=registry.LOOPS,
+    val_cfg=registry.LOOPS,
+    test_cfg=registry.LOOPS,
+    log_processor=registry.LOG_PROCESSORS,
+    visualizer=registry.VISUALIZERS,
+    vis_backends=registry.VISBACKENDS,
+)
 
 
 def build(name):
-    """The model of a config as it is before pretrained weights would be fetched."""
+    """The model of a config as it is before it gets its weights."""
     config = read(name)
     init_default_scope(config.default_scope)
-    torch.manual_seed(0)
     return MODELS.build(config.model)
+
+
+def components(part, source=None):
+    """Registry and type of everything that a part of a config lets a runner build."""
+    if isinstance(part, dict):
+        if 'type' in part:
+            yield source, part['type']
+        for key, value in part.items():
+            # Hooks have keys of the users' own choice.
+            new = source if source is registry.HOOKS else REGISTRIES.get(key, source)
+            yield from components(value, new)
+    elif isinstance(part, (list, tuple)):
+        for value in part:
+            yield from components(value, source)
 
 
 def parameters(module):
@@ -75,11 +112,22 @@ def test_every_config_builds_its_model(path):
     assert config.custom_imports.imports[0] == 'ciba_bev'
     detects = re.search('bevformer|object_?dgcnn', path.stem)
     assert config.default_scope == ('mmdet3d' if detects else 'mmengine')
-    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        assert config[loader].dataset
     # No machine's own paths, and texts say what an experiment is.
     assert not re.search(r'[\'"]/', path.read_text())
     assert path.read_text().startswith('"""')
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_everything_that_a_runner_builds_is_registered(path):
+    config = read(path.stem)
+    init_default_scope(config.default_scope)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        assert config[name].dataset.type.startswith('ciba_bev.')
+    found = set(components({name: config[name] for name in REGISTRIES if name in config}))
+    assert len(found) >= 15
+    for source, name in found:
+        with source.switch_scope_and_registry(None) as scoped:
+            assert scoped.get(name), f'{name!r} is no {source.name}'
 
 
 @pytest.mark.parametrize(
@@ -266,10 +314,12 @@ def test_checkpoints_are_those_that_the_named_configs_write_last(name):
     for role in ('teacher', 'student', 'bottleneck'):
         part = model.get(role) or {}
         if 'checkpoint' in part:
-            epochs = Config.fromfile(PROJECT / part.config, import_custom_modules=False)
-            assert part.checkpoint.endswith(f'/epoch_{epochs.train_cfg.max_epochs}.pth')
+            path = Path(part.config)
+            assert path.parent == Path('configs')
+            epochs = read(path.stem).train_cfg.max_epochs
+            assert part.checkpoint.endswith(f'/epoch_{epochs}.pth')
             if not name.startswith('quickstart'):
-                assert part.checkpoint.startswith(f'work_dirs/{Path(part.config).stem}/')
+                assert part.checkpoint.startswith(f'work_dirs/{path.stem}/')
             found.append(role)
     assert (
         found

@@ -5,18 +5,16 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from config_files import CONFIGS, read_config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 import ciba_bev  # noqa: F401
 from ciba_bev.engine import CheckedRunner, FiniteLossHook, LossAveragingHook
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 EXPERIMENTS = sorted(CONFIGS.glob('*.py'))
 FILES = sorted(CONFIGS.rglob('*.py'))
 
@@ -52,16 +50,14 @@ def test_the_optimizer_of_algorithm_1_is_written_once():
     name = "type='ciba_bev.BottleneckOptimWrapper'"
     assert [path.name for path in FILES if name in path.read_text()] == ['bottleneck_optimizer.py']
     trainings = [path for path in EXPERIMENTS if 'bottleneck' in path.stem]
-    wrappers = [
-        Config.fromfile(path, import_custom_modules=False).optim_wrapper for path in trainings
-    ]
+    wrappers = [read_config(path.stem).optim_wrapper for path in trainings]
     assert len(wrappers) == 19
     assert all(wrapper == wrappers[0] for wrapper in wrappers)
 
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=[path.stem for path in EXPERIMENTS])
 def test_hooks_of_every_experiment(path):
-    config = Config.fromfile(path, import_custom_modules=False)
+    config = read_config(path.stem)
     given = [hook.type for hook in config.default_hooks.values()]
     given += [hook.type for hook in config.get('custom_hooks') or []]
     found = {name for name in given if name.startswith('ciba_bev.')}
@@ -81,7 +77,7 @@ def test_hooks_of_every_experiment(path):
 
 @pytest.mark.parametrize('name', ['ciba_bevformer_r50_h4', 'ravdess_ciba_mse_audio_to_image'])
 def test_hooks_are_called_in_their_order(name, tmp_path):
-    config = Config.fromfile(CONFIGS / f'{name}.py', import_custom_modules=False)
+    config = read_config(name)
     init_default_scope(config.default_scope)
     runner = CheckedRunner(
         model=torch.nn.Linear(1, 1),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from config_files import read_config as read
 from mmcv.transforms import Compose
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 import ciba_bev  # noqa: F401
@@ -16,7 +14,6 @@ from ciba_bev.detection.bevformer.projection import lidar2img_matrices
 from ciba_bev.distillation.taps import FeatureTap, align_to_student
 from ciba_bev.registry import DATASETS, MODELS
 
-PROJECT = Path(__file__).resolve().parents[2]
 # Of the public configs: grid, backbone, image levels, encoder layers, scale of the images, frames.
 PUBLISHED = {
     'tiny': (50, 50, 1, 3, 0.5, 3),
@@ -24,10 +21,6 @@ PUBLISHED = {
     'base': (200, 101, 4, 6, 1.0, 4),
 }
 EXTENT = [-51.2, -51.2, 51.2, 51.2]
-
-
-def read(name):
-    return Config.fromfile(PROJECT / 'configs' / f'{name}.py', import_custom_modules=False)
 
 
 def resizing(pipeline):

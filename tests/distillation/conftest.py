@@ -19,6 +19,12 @@ def _safe_checkpoints():
     read_checkpoints_safely()
 
 
+@pytest.fixture(autouse=True)
+def _configs_as_they_are(monkeypatch):
+    """Let trainings write their configs unformatted, which takes longer than all their steps."""
+    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **options: (text, True))
+
+
 @pytest.fixture
 def pair(tmp_path):
     """Arguments of the frozen teacher and student, with checkpoints of random weights."""

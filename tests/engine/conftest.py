@@ -15,6 +15,12 @@ def _safe_checkpoints():
     read_checkpoints_safely()
 
 
+@pytest.fixture(autouse=True)
+def _configs_as_they_are(monkeypatch):
+    """Let trainings write their configs unformatted, which takes longer than all their steps."""
+    monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **options: (text, True))
+
+
 @pytest.fixture
 def make_runner(tmp_path):
     """A function that makes a runner of the toy in a work folder of its own name."""

@@ -48,8 +48,8 @@ def polygon(box):
 
 
 def by_shapely(first, second):
-    polygons = [polygon(box) for box in second]
-    areas = [[polygon(box).intersection(other).area for other in polygons] for box in first]
+    rows, columns = ([polygon(box) for box in boxes] for boxes in (first, second))
+    areas = [[row.intersection(column).area for column in columns] for row in rows]
     return torch.tensor(areas, dtype=torch.float64).view(len(first), len(second))
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -42,15 +44,13 @@ def test_points_of_turned_boxes(ours, name):
     ours.points_in_boxes_all_forward(boxes[None], points[None], inside)
     first = torch.full((1, len(points)), -1, dtype=torch.int32)
     ours.points_in_boxes_part_forward(boxes[None], points[None], first)
-    for i, point in enumerate(points.double()):
+    for i, (px, py, pz) in enumerate(points.tolist()):
         expected = []
-        for box in boxes.double():
-            rotation = torch.tensor([[box[6].cos(), box[6].sin()], [-box[6].sin(), box[6].cos()]])
-            local = (rotation @ (point[:2] - box[:2])).abs()
-            height = point[2] - box[2]
-            expected.append(
-                bool(local[0] < box[3] / 2 and local[1] < box[4] / 2 and 0 <= height <= box[5])
-            )
+        for x, y, z, length, width, height, yaw in boxes.tolist():
+            along = math.cos(yaw) * (px - x) + math.sin(yaw) * (py - y)
+            across = -math.sin(yaw) * (px - x) + math.cos(yaw) * (py - y)
+            beside = abs(along) < length / 2 and abs(across) < width / 2
+            expected.append(beside and 0 <= pz - z <= height)
         assert inside[0, i].tolist() == expected
         assert first[0, i] == (expected.index(True) if any(expected) else -1)
 

@@ -1,5 +1,6 @@
 import io
 import re
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -79,16 +80,29 @@ STEPS = [
 ]
 
 
+def write_project(root):
+    for folder in ('configs', 'tools'):
+        (root / folder).mkdir()
+    for config in (*(model.config for model in quickstart.MODELS), quickstart.BOTTLENECK):
+        (root / config).write_text(CONFIG)
+    for name, body in TOOLS.items():
+        (root / 'tools' / f'{name}.py').write_text(TOOL + body)
+    return root
+
+
 @pytest.fixture
 def project(tmp_path):
     """A project folder whose tools only pretend."""
-    for folder in ('configs', 'tools'):
-        (tmp_path / folder).mkdir()
-    for config in (*(model.config for model in quickstart.MODELS), quickstart.BOTTLENECK):
-        (tmp_path / config).write_text(CONFIG)
-    for name, body in TOOLS.items():
-        (tmp_path / 'tools' / f'{name}.py').write_text(TOOL + body)
-    return tmp_path
+    return write_project(tmp_path)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """A project whose steps have all run, and what was printed."""
+    root = write_project(tmp_path_factory.mktemp('finished'))
+    with redirect_stdout(io.StringIO()) as printed:
+        run_quickstart(root, root / 'work_dirs', fresh=False)
+    return root, printed.getvalue()
 
 
 def calls(project):
@@ -115,8 +129,8 @@ def test_runs_every_step_once_and_writes_results(project):
     assert len(calls(project)) == 2 * len(STEPS)
 
 
-def test_distilled_students_are_scored_as_plain_ones(project):
-    run_quickstart(project, project / 'work_dirs', fresh=False)
+def test_distilled_students_are_scored_as_plain_ones(finished):
+    project, _ = finished
     scored = [line.split()[1] for line in calls(project) if line.startswith('tools/test.py')]
     assert scored.count('configs/quickstart_bevformer.py') == 3
 
@@ -202,16 +216,15 @@ def test_the_results_fit_into_80_columns(row):
         assert word in header
 
 
-def test_the_same_number_of_pictures_is_drawn_for_every_model(project):
-    run_quickstart(project, project / 'work_dirs', fresh=False)
+def test_the_same_number_of_pictures_is_drawn_for_every_model(finished):
+    project, _ = finished
     words = [line.split() for line in calls(project) if line.startswith('tools/test.py')]
     assert [line[line.index('--show-count') + 1] for line in words] == ['2'] * 4
     folders = {Path(line[line.index('--show-dir') + 1]).name for line in words}
     assert folders == {'teacher', 'student', 'mse', 'ciba'}
 
 
-def test_the_spread_stands_beside_the_results(project, capsys):
-    work_dir = project / 'work_dirs'
-    run_quickstart(project, work_dir, fresh=False)
-    for text in (capsys.readouterr().out, (work_dir / 'results.md').read_text()):
+def test_the_spread_stands_beside_the_results(finished):
+    project, printed = finished
+    for text in (printed, (project / 'work_dirs' / 'results.md').read_text()):
         assert 'by up to 0.020 in NDS and 1.4 in effective rank' in ' '.join(text.split())

@@ -2,6 +2,7 @@
 
 import inspect
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,13 +51,14 @@ def test_an_error_is_one_line_and_its_trace_can_be_had(tool, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('tool', MISTAKES, indirect=True)
-def test_arguments_may_be_given(tool):
-    _, module = tool
-    main = module['main']
-    parse_args = module.get('parse_args') or inspect.getmodule(main).parse_args
-    for function in (main, parse_args):
-        assert list(inspect.signature(function).parameters) == ['arguments']
-        assert inspect.signature(function).parameters['arguments'].default is None
+def test_arguments_are_those_given_or_those_of_the_process(tool, monkeypatch):
+    name, module = tool
+    words, _ = MISTAKES[name]
+    parse_args = module.get('parse_args') or inspect.getmodule(module['main']).parse_args
+    monkeypatch.setattr(sys, 'argv', [name, *words])
+    assert parse_args() == parse_args(words)
+    monkeypatch.setattr(sys, 'argv', [name, '--no-such-option'])
+    parse_args(words)
 
 
 @pytest.mark.parametrize(

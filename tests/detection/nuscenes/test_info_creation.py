@@ -233,17 +233,21 @@ def test_the_test_set_can_be_completed(unannotated, build_dataset):
     np.testing.assert_equal(load_info_file(path), content)
 
 
-@pytest.fixture
-def both_versions(simulated_nuscenes, tmp_path):
-    """Mini set and full set in one folder, with info files of the full one."""
-    root = tmp_path / 'nuscenes'
-    root.mkdir()
+@pytest.fixture(scope='module')
+def full_set(simulated_nuscenes, tmp_path_factory):
+    root = tmp_path_factory.mktemp('full')
     for path in simulated_nuscenes.iterdir():
         if path.suffix != '.pkl':
             (root / path.name).symlink_to(path, target_is_directory=True)
     (root / 'v1.0-trainval').symlink_to(simulated_nuscenes / 'v1.0-mini', target_is_directory=True)
     create_info_files(root, 'v1.0-trainval')
     return root
+
+
+@pytest.fixture
+def both_versions(full_set, tmp_path):
+    """Mini set and full set in one folder, with info files of the full one."""
+    return shutil.copytree(full_set, tmp_path / 'nuscenes', symlinks=True)
 
 
 def test_info_files_of_another_version_are_not_replaced_unasked(both_versions):
