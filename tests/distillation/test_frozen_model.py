@@ -79,6 +79,18 @@ def test_reduced_precision_is_returned_as_float32(pair):
     torch.testing.assert_close(*features, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize(
+    ('capability', 'expected'), [((7, 5), torch.float16), ((8, 0), torch.bfloat16)]
+)
+def test_automatic_precision_is_one_that_the_device_has(pair, monkeypatch, capability, expected):
+    """A GPU before Ampere emulates bfloat16, and torch calls that supported."""
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda *_, **__: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    teacher = FrozenModel('teacher', **pair['teacher'])
+    assert teacher._autocast_dtype(torch.device('cuda', 0)) == expected
+    assert teacher._autocast_dtype(torch.device('cpu')) is None
+
+
 def test_fingerprint_knows_values_not_files(teacher, pair, tmp_path):
     weights = teacher.model.state_dict()
     assert fingerprint_of(weights) == fingerprint_of(dict(reversed(weights.items())))

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checkpoints.matching import get_state_dict, load_weights, require_complete
 from ..errors import ConfigError
 from ..finiteness import require_finite
+from ..ops.precision import has_bfloat16
 from ..registry import MODELS
 from ..shell import training_command
 from .bottlenecks import Bottleneck
@@ -205,7 +206,7 @@ class FrozenModel:
             return PRECISIONS[self.precision]
         if device.type != 'cuda':
             return None
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if has_bfloat16(device) else torch.float16
 
 
 def select_inputs(data: dict[str, Any], names: Sequence[str] | None, role: str) -> dict[str, Any]:

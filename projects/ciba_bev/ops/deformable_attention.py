@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from ..errors import ConfigError
 from .constants import constant_tensor
+from .precision import has_bfloat16
 from .pyramid import SpatialShapes, level_starts
 
 OLDEST_TRITON = 3  # major version
@@ -145,10 +146,7 @@ def _check_shapes(
 
 def _triton_reads(dtype: torch.dtype, device: torch.device) -> bool:
     if dtype == torch.bfloat16:
-        # NVIDIA GPUs before Ampere have no instructions for it.
-        if torch.version.cuda is None:
-            return True
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        return has_bfloat16(device)
     return dtype in (torch.float32, torch.float16)
 
 
