@@ -153,6 +153,23 @@ def test_centres_start_at_their_reference_points(head):
     assert torch.count_nonzero(flat[..., 4]) == 0
 
 
+def test_autocast_does_not_round_boxes(head):
+    exact = torch.tensor(
+        [0.7001, -0.3003, 1.0001, 2.0003, 0.1001, 3.0001, 0.6001, 0.8001, 4.003, 5.1]
+    )
+    for branch in head.reg_branches:
+        torch.nn.init.zeros_(branch[-1].weight)
+        branch[-1].bias.data = exact
+    states, references = torch.randn(3, 2, 6, 8), torch.rand(3, 2, 6, 3)
+    expected = head.predict_codes(states, references)['all_bbox_preds']
+    with torch.autocast('cpu', torch.bfloat16):
+        codes = head.predict_codes(states, references)['all_bbox_preds']
+        assert head.cls_branches[0](states[0]).dtype == torch.bfloat16
+    assert torch.equal(codes, expected)
+    rest = [2, 3, 5, 6, 7, 8, 9]
+    assert torch.equal(codes[..., rest], exact[rest].expand(3, 2, 6, 7))
+
+
 def test_centres_stay_inside_the_range(head):
     states, references = torch.randn(3, 2, 6, 8) * 100, torch.rand(3, 2, 6, 3)
     centers = head.predict_codes(states, references)['all_bbox_preds'][..., [0, 1, 4]]

@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..registry import MODELS, TASK_UTILS
-from .attention import inverse_sigmoid
+from .attention import PreciseLinear, inverse_sigmoid
 from .box_coding import CODE_SIZE, encode_boxes, gravity_center_boxes
 from .decoder import CENTER_CODES
 
@@ -102,7 +102,7 @@ class SetPredictionHead(BaseModule):
         layers: list[nn.Module] = []
         for _ in range(num_layers):
             layers += [nn.Linear(self.embed_dims, self.embed_dims), nn.ReLU(inplace=True)]
-        return nn.Sequential(*layers, nn.Linear(self.embed_dims, CODE_SIZE))
+        return nn.Sequential(*layers, PreciseLinear(self.embed_dims, CODE_SIZE))
 
     def predict_codes(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
         """Apply the branches to the output of the decoder.

@@ -101,6 +101,15 @@ def test_without_a_previous_map_both_readings_are_at_the_same_place(transformer,
     assert torch.equal(before[1], now[1]) != others_have_one
 
 
+def test_autocast_rounds_neither_motion_nor_reference_points(transformer):
+    can_bus, query_pos = torch.randn(2, 18), torch.randn(5, 4)
+    expected = transformer.can_bus_mlp(can_bus), transformer.reference_points(query_pos)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = transformer.can_bus_mlp(can_bus), transformer.reference_points(query_pos)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
 def test_image_features_know_their_camera_and_level(transformer):
     levels = encode(transformer, torch.zeros(1, 18))
     features = transformer.encoder.image_features

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
-from ..attention import MultiheadSelfAttention, initialize_transformer
+from ..attention import MultiheadSelfAttention, PreciseLinear, initialize_transformer
 from ..decoder import DecoderLayer, RefiningDecoder
 from .encoder import BEVFormerEncoder, BEVFormerEncoderLayer
 from .geometry import FrameGeometry, pack_visible, to_device
@@ -106,11 +106,11 @@ class BEVFormerTransformer(nn.Module):
         )
         self.level_embeds = nn.Parameter(torch.empty(num_levels, embed_dims))
         self.cams_embeds = nn.Parameter(torch.empty(num_cams, embed_dims))
-        self.reference_points = nn.Linear(embed_dims, 3)
+        self.reference_points = PreciseLinear(embed_dims, 3)
         self.can_bus_mlp = nn.Sequential(
-            nn.Linear(CAN_BUS_SIZE, embed_dims // 2),
+            PreciseLinear(CAN_BUS_SIZE, embed_dims // 2),
             nn.ReLU(inplace=True),
-            nn.Linear(embed_dims // 2, embed_dims),
+            PreciseLinear(embed_dims // 2, embed_dims),
             nn.ReLU(inplace=True),
         )
         self.can_bus_mlp.add_module('norm', nn.LayerNorm(embed_dims))
