@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
 def has_bfloat16(device: torch.device | None = None) -> bool:
@@ -17,3 +18,8 @@ def has_bfloat16(device: torch.device | None = None) -> bool:
         Whether it has instructions for it.
     """
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def at_least_single(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32 if it is in half precision, otherwise the tensor itself."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ...ops import deformable_attention
 from ...ops.deformable_attention import SpatialShapes
+from ...ops.precision import at_least_single
 from ...ops.pyramid import level_sizes
 from ..attention import SamplingAttention, softmax_over_points
 from .geometry import FrameGeometry
@@ -98,8 +99,9 @@ class SpatialCrossAttention(nn.Module):
             visible.image_points,
             geometry.image_shapes,
         )
-        answers = (answers * visible.filled).flatten(0, 1)
+        # Cameras are summed in float32, whatever autocast made of their answers.
+        answers = at_least_single((answers * visible.filled).flatten(0, 1))
         total = answers.new_zeros(query.size(0) * query.size(1), answers.size(-1))
-        total = total.index_add(0, visible.query.flatten(), answers).view_as(query)
+        total = total.index_add_(0, visible.query.flatten(), answers).view_as(query)
         output = self.output_proj(total / visible.num_cameras)
         return query + self.dropout(output)
