@@ -1,6 +1,7 @@
 """The teacher is a guest: frozen, run to its tap, never saved."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -89,6 +90,22 @@ def test_automatic_precision_is_one_that_the_device_has(pair, monkeypatch, capab
     teacher = FrozenModel('teacher', **pair['teacher'])
     assert teacher._autocast_dtype(torch.device('cuda', 0)) == expected
     assert teacher._autocast_dtype(torch.device('cpu')) is None
+
+
+def test_it_moves_once_to_a_device_without_an_index(teacher, monkeypatch):
+    """Every step would go through all of its modules."""
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 1)
+    moves, here = [], SimpleNamespace(device=torch.device('cpu'))
+
+    def move(device):
+        moves.append(device)
+        here.device = device
+
+    monkeypatch.setattr(teacher.model, 'parameters', lambda: iter([here]))
+    monkeypatch.setattr(teacher.model, 'to', move)
+    for _ in range(3):
+        teacher.to(torch.device('cuda'))
+    assert moves == [torch.device('cuda', 1)]
 
 
 def test_fingerprint_knows_values_not_files(teacher, pair, tmp_path):

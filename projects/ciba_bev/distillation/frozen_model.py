@@ -129,6 +129,9 @@ class FrozenModel:
 
     def to(self, device: torch.device) -> None:
         """Move the model to a device, unless it is there already."""
+        if device.type == 'cuda' and device.index is None:
+            # Parameters have an index, and a device without one differs from theirs.
+            device = torch.device('cuda', torch.cuda.current_device())
         if next(self.model.parameters()).device != device:
             self.model.to(device)
 
