@@ -55,6 +55,24 @@ def test_calls_of_a_training_step(make_sample):
     assert three['convolution'] == 2 * one['convolution']
 
 
+def test_the_encoder_adds_gradients_without_sorting(make_sample):
+    """``index_put_`` that accumulates sorts its indices first, and adds equal ones in turn."""
+
+    class Accumulations(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            name = function.overloadpacket.__name__
+            if name in ('index_put_', 'index_put', '_index_put_impl_') and args[3:4] == (True,):
+                found.append(name)
+            return function(*args, **(kwargs or {}))
+
+    found = []
+    model = build().train()
+    batch = prepare(model, [images(1)], [make_sample(frames=QUEUE[-1:])], training=True)
+    with Accumulations():
+        model.extract_feat(*batch).sum().backward()
+    assert not found
+
+
 def test_layers_share_the_geometry(make_sample):
     calls = [count_calls(build(encoder_layers=n), make_sample, 1) for n in (1, 3)]
     for name in ('nonzero', '_local_scalar_dense', 'sort', 'arange'):

@@ -93,8 +93,10 @@ class SpatialCrossAttention(nn.Module):
             (B, Q, C).
         """
         visible = geometry.visible
+        # In the backward pass, indexing with brackets would sort all slots by their query.
+        asking = query.flatten(0, 1).index_select(0, visible.query.flatten())
         answers = self.deformable_attention(
-            query.flatten(0, 1)[visible.query],
+            asking.unflatten(0, visible.query.shape),
             image_features.flatten(0, 1),
             visible.image_points,
             geometry.image_shapes,
