@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...ops.deformable_attention import SpatialShapes
+from ...ops.transfers import to_device
 
 # The number of slots is rounded up, so that memory can be reused between frames.
 _SLOT_STEP = 64
@@ -79,18 +80,3 @@ def pack_visible(image_points: Tensor, visible: Tensor, device: torch.device) ->
     index[pair, slot] = query + pair // num_cams * num_queries
     cameras = seen.view(batch, num_cams, num_queries).sum(1).clamp(min=1).float().unsqueeze(-1)
     return VisibleQueries(*(to_device(part, device) for part in (index, points, filled, cameras)))
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device, without synchronisation.
-
-    Args:
-        tensor: Any tensor.
-        device: The device.
-
-    Returns:
-        The tensor on the device.
-    """
-    if device.type == 'cuda' and tensor.device.type == 'cpu':
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
+from ...ops.transfers import to_device
 from ..attention import MultiheadSelfAttention, PreciseLinear, initialize_transformer
 from ..decoder import DecoderLayer, RefiningDecoder
 from .encoder import BEVFormerEncoder, BEVFormerEncoderLayer
-from .geometry import FrameGeometry, pack_visible, to_device
+from .geometry import FrameGeometry, pack_visible
 from .projection import bev_shift, pillar_points, project_points, rotate_bev
 
 CAN_BUS_SIZE = 18
