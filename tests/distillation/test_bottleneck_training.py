@@ -57,6 +57,20 @@ def test_loss_is_algorithm_1_cell_by_cell(bottleneck_model):
     torch.testing.assert_close(batch['student'], z_student)
 
 
+def test_batches_are_moved_without_waiting(bottleneck_model, monkeypatch):
+    moves, move = [], torch.Tensor.to
+
+    def to(tensor, *arguments, **options):
+        moves.append(options.get('non_blocking'))
+        return move(tensor, *arguments, **options)
+
+    preprocessor = build(bottleneck_model(2)).data_preprocessor
+    monkeypatch.setattr(torch.Tensor, 'to', to)
+    preprocessor(toy_pair.make_batch(0, 1), True)
+    assert moves
+    assert all(moves)
+
+
 def test_training_finds_what_the_two_sensors_share(bottleneck_model, make_runner):
     config = bottleneck_model(4)
     config['bottleneck']['regularization_weight'] = 1e-3

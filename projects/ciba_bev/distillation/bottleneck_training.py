@@ -27,7 +27,7 @@ from ..shell import training_command
 from .bottlenecks import Bottleneck
 from .cell_means import CellMeans, CenteredBottleneck
 from .feature_cache import FeatureCache
-from .frozen_model import FrozenModel
+from .frozen_model import MOVE_TO_DEVICE, FrozenModel
 from .hooks import CHECKPOINT_KEY
 from .taps import crop
 
@@ -76,8 +76,7 @@ class BottleneckTraining(BaseModel):
             )
         teacher_model = FrozenModel('teacher', **teacher)
         student_model = FrozenModel('student', **student)
-        # mmengine's default preprocessor: it only moves the batch to the device.
-        super().__init__()
+        super().__init__(data_preprocessor=dict(MOVE_TO_DEVICE))
         self.teacher = teacher_model
         self.student = student_model
         self.bottleneck_config = dict(bottleneck)

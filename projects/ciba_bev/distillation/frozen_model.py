@@ -22,6 +22,9 @@ from .cell_means import CenteredBottleneck
 from .hooks import CHECKPOINT_KEY
 from .taps import FeatureTap, Window, align_to_student
 
+# Config of the preprocessor of models that hold others, which have their own: it copies the batch
+# to the device, and from pinned memory does not wait for that.
+MOVE_TO_DEVICE = dict(type='BaseDataPreprocessor', non_blocking=True)
 PRECISIONS = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
