@@ -42,7 +42,7 @@ def encode(transformer, can_bus, prev_bev=None, has_previous=None):
         (32, 64),
         can_bus,
         torch.randn(SIZE * SIZE, 4),
-        torch.randn(4, SIZE, SIZE),
+        torch.randn(SIZE * SIZE, 4),
         prev_bev,
         has_previous,
     )

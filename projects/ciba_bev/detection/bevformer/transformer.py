@@ -140,7 +140,7 @@ class BEVFormerTransformer(nn.Module):
             can_bus: (B, 18), motion since the previous frame, on the CPU; see
                 :mod:`ciba_bev.detection.nuscenes.can_bus`.
             bev_queries: (H * W, C).
-            bev_positions: (C, H, W).
+            bev_positions: (H * W, C).
             prev_bev: The previous BEV feature, (B, H * W, C), or None.
             has_previous: Samples with a previous frame, (B,) bool on the CPU; None for all.
 
@@ -150,7 +150,7 @@ class BEVFormerTransformer(nn.Module):
         batch, device = len(lidar2img), bev_queries.device
         motion = to_device(can_bus, device)
         queries = bev_queries + self.can_bus_mlp(motion.to(bev_queries.dtype)).unsqueeze(1)
-        positions = bev_positions.flatten(1).t().expand(batch, -1, -1)
+        positions = bev_positions.expand(batch, -1, -1)
         shift = bev_shift(can_bus.float().cpu(), self.bev_shape, self.cell_size)
         if prev_bev is None:
             # Without a previous feature, the current one is read twice at the same positions.
