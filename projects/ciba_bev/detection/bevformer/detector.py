@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...registry import MODELS
-from ..gradients import without_gradient
+from ..gradients import evaluation_mode, without_gradient
 from ..nuscenes.can_bus import can_bus_from_ego_pose
 from .grid_mask import GridMask
 from .projection import lidar2img_matrices
@@ -175,15 +175,13 @@ class BEVFormer(MVXTwoStageDetector):
         """
         if not steps:
             return None
-        training = self.training
-        self.eval()
-        levels = self.extract_img_feat(imgs.flatten(0, 1))
-        levels = [level.unflatten(0, imgs.shape[:2]) for level in levels]
-        prev_bev = None
-        for index, step in enumerate(steps):
-            present = [level[:, index] for level in levels]
-            prev_bev = self._encode(present, tuple(imgs.shape[-2:]), step, prev_bev, positions)
-        self.train(training)
+        with evaluation_mode(self):
+            levels = self.extract_img_feat(imgs.flatten(0, 1))
+            levels = [level.unflatten(0, imgs.shape[:2]) for level in levels]
+            prev_bev = None
+            for index, step in enumerate(steps):
+                present = [level[:, index] for level in levels]
+                prev_bev = self._encode(present, tuple(imgs.shape[-2:]), step, prev_bev, positions)
         return prev_bev
 
     def _recall(self, step: TimeStep) -> Tensor | None:
