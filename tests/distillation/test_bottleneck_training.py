@@ -96,13 +96,24 @@ def test_sizes_trained_together_equal_each_trained_alone(bottleneck_model, make_
             assert torch.equal(value, expected[name]), (size, name)
 
 
-def test_gradients_are_clipped_size_by_size(bottleneck_model, make_runner):
+def test_gradients_are_clipped_size_by_size(bottleneck_model, make_runner, monkeypatch):
     runner = make_runner('clip', bottleneck_model(2, 4), toy_pair.BOTTLENECK_OPTIMIZER)
     wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     for scale, bottleneck in zip((1.0, 1000.0), runner.model.bottlenecks.values()):
         for parameter in bottleneck.parameters():
             parameter.grad = torch.full_like(parameter, scale)
+    before = [
+        float(torch.cat([p.grad.flatten() for p in bottleneck.parameters()]).norm())
+        for bottleneck in runner.model.bottlenecks.values()
+    ]
+    # Each would wait for the device; they are read together.
+    monkeypatch.setattr(torch.Tensor, '__float__', None)
     wrapper._clip_grad()
+    monkeypatch.undo()
+    logged = [
+        wrapper.message_hub.get_scalar(f'train/grad_norm_h{size}').current() for size in (2, 4)
+    ]
+    assert logged == pytest.approx(before)
     for bottleneck in runner.model.bottlenecks.values():
         norm = torch.cat([p.grad.flatten() for p in bottleneck.parameters()]).norm()
         assert float(norm) == pytest.approx(0.5, rel=1e-4)

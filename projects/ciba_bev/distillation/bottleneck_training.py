@@ -223,13 +223,16 @@ class BottleneckOptimWrapper(OptimWrapper):
     """
 
     def _clip_grad(self) -> None:
+        norms = {}
         for group in self.optimizer.param_groups:
             params = [p for p in group['params'] if p.requires_grad and p.grad is not None]
             norm = self.clip_func(params, **self.clip_grad_kwargs) if params else None
             if norm is not None:
-                self.message_hub.update_scalar(
-                    f'train/{self.grad_name}_{group["bottleneck"]}', float(norm)
-                )
+                norms[f'train/{self.grad_name}_{group["bottleneck"]}'] = norm
+        if norms:
+            # Read together, as the CPU waits for the device to read a number.
+            for name, value in zip(norms, torch.stack(list(norms.values())).tolist()):
+                self.message_hub.update_scalar(name, value)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
