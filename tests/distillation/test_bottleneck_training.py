@@ -8,6 +8,7 @@ import pytest
 import torch
 import toy_pair
 from mmengine.runner import Runner
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ciba_bev.distillation.bottleneck_training import load_bottleneck
 from ciba_bev.distillation.frozen_model import FrozenModel
@@ -69,6 +70,25 @@ def test_batches_are_moved_without_waiting(bottleneck_model, monkeypatch):
     preprocessor(toy_pair.make_batch(0, 1), True)
     assert moves
     assert all(moves)
+
+
+def test_nothing_is_read_from_the_device_once_the_frozen_models_run(bottleneck_model, monkeypatch):
+    """The bottlenecks' kernels are to be queued while those of the frozen models still run."""
+    model = build(bottleneck_model(2, 4))
+    data = model.data_preprocessor(toy_pair.make_batch(0, 1), True)
+    features = model.read_features(data)
+    reads = []
+
+    class Reads(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function.overloadpacket.__name__ == '_local_scalar_dense':
+                reads.append(function)
+            return function(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(model, 'read_features', lambda data: reads.clear() or features)
+    with Reads():
+        sum(model(**data, mode='loss').values()).backward()
+    assert not reads
 
 
 def test_training_finds_what_the_two_sensors_share(bottleneck_model, make_runner):

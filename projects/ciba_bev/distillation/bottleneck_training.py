@@ -153,18 +153,24 @@ class BottleneckTraining(BaseModel):
             CibaError: A frozen model cannot be loaded, or the bottlenecks are neither trained nor
                 loaded.
         """
+        # Before the features: to read the number of steps waits for all that the device has to do.
+        noise_seed = self._next_noise_seed() if mode == 'loss' else None
         teacher_feature, student_feature = self.read_features(data)
         if self.cell_means is not None:
             teacher_feature, student_feature = self.cell_means(teacher_feature, student_feature)
-        if mode == 'loss':
-            return self._losses(teacher_feature, student_feature)
+        if noise_seed is not None:
+            return self._losses(teacher_feature, student_feature, noise_seed)
         return self._measure(teacher_feature, student_feature)
 
-    def _losses(self, teacher_feature: Tensor, student_feature: Tensor) -> dict[str, Tensor]:
+    def _next_noise_seed(self) -> int:
+        """Count a step, and return a seed that is the same however many bottlenecks there are."""
         self.steps += 1
-        # Depends on the step and the process, not on how many bottlenecks there are.
         entropy = (self.seed, get_rank(), int(self.steps))
-        noise_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+    def _losses(
+        self, teacher_feature: Tensor, student_feature: Tensor, noise_seed: int
+    ) -> dict[str, Tensor]:
         losses = {}
         for name, bottleneck in self.named_bottlenecks():
             generator = torch.Generator(teacher_feature.device).manual_seed(noise_seed)
