@@ -6,6 +6,7 @@ import torch
 from ciba_bev.detection.attention import (
     DeformableAttention,
     MultiheadSelfAttention,
+    PreciseLinear,
     initialize_transformer,
     inverse_sigmoid,
     softmax_over_points,
@@ -51,6 +52,18 @@ def test_anchors_of_maps_and_points_are_added_to_offsets_in_cells():
     offsets = attention.sampling_offsets(query).view(2, 5, 4, 2, 3, 2)
     expected = anchors[:, :, None] + offsets / sizes[:, None]
     torch.testing.assert_close(attention.predict_locations(query, anchors, sizes), expected)
+
+
+def test_a_precise_layer_is_a_linear_one_that_autocast_does_not_round():
+    precise, plain = PreciseLinear(8, 3), torch.nn.Linear(8, 3)
+    plain.load_state_dict(precise.state_dict())
+    features = torch.randn(5, 8)
+    expected = plain(features)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(precise(features), expected)
+        assert precise(features.bfloat16()).dtype == torch.float32
+        assert plain(features).dtype == torch.bfloat16
+    assert precise.double()(features.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize('points', [4, 16, 32])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ciba_bev.detection.gradients import without_gradient
+from ciba_bev.detection.gradients import evaluation_mode, without_gradient
 
 
 def test_a_pass_without_gradient_costs_no_gradient_later():
@@ -30,3 +30,19 @@ def test_gradients_are_back_after_an_error():
     with pytest.raises(KeyError), without_gradient():
         raise KeyError
     assert torch.is_grad_enabled()
+
+
+def test_evaluation_mode_ends_with_every_module_as_it_was(monkeypatch):
+    model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm2d(2), nn.Dropout()))
+    model[1][0].eval()
+    # These would go through all modules, each in its own way.
+    monkeypatch.setattr(nn.Module, 'train', None)
+    monkeypatch.setattr(nn.Module, 'eval', None)
+    before = [module.training for module in model.modules()]
+    assert before == [True, True, True, False, True]
+    with evaluation_mode(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == before
+    with pytest.raises(KeyError), evaluation_mode(model):
+        raise KeyError
+    assert [module.training for module in model.modules()] == before

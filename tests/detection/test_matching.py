@@ -50,6 +50,24 @@ def test_no_other_assignment_costs_less(queries, boxes, seed):
     assert cost[query, target].sum() == pytest.approx(least, rel=1e-5)
 
 
+def test_layers_and_samples_are_matched_as_each_alone():
+    matcher, layers, queries, boxes = HungarianMatcher3D(), 3, 5, (4, 0, 7)
+    cases = [random_case(layers * queries, count, seed=count) for count in boxes]
+    logits, codes = (
+        torch.stack([case[part].view(layers, queries, -1) for case in cases], dim=1)
+        for part in (0, 1)
+    )
+    matched, found = matcher.match_layers(logits, codes, [case[2:] for case in cases])
+    assert matched.shape == found.shape == (layers, 4 + 0 + 5)
+    for layer in range(layers):
+        expected = []
+        for sample, case in enumerate(cases):
+            query, box = matcher.match(logits[layer, sample], codes[layer, sample], *case[2:])
+            place = (layer * len(cases) + sample) * queries
+            expected += zip((query + place).tolist(), (box + sum(boxes[:sample])).tolist())
+        assert list(zip(matched[layer].tolist(), found[layer].tolist())) == expected
+
+
 def test_velocity_does_not_decide():
     logits, codes, labels, gt_codes = random_case(6, 4)
     expected = HungarianMatcher3D().match(logits, codes, labels, gt_codes)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 
 from ciba_bev.detection.box_coding import encode_boxes
 from ciba_bev.detection.set_prediction_head import SetPredictionHead
@@ -13,6 +14,10 @@ LABELS = [1, 2]
 
 @pytest.fixture
 def head():
+    return build_head()
+
+
+def build_head(**options):
     torch.manual_seed(0)
     return SetPredictionHead(
         num_classes=3,
@@ -20,6 +25,7 @@ def head():
         num_query=6,
         num_decoder_layers=3,
         point_cloud_range=RANGE,
+        **options,
     )
 
 
@@ -69,6 +75,21 @@ def test_loss_values(head, make_sample):
     assert loss_cls.item() == pytest.approx(2 * focal_sum(logits[0, 0], [*LABELS, *[3] * 4]) / 2)
     # Eight numbers of weight 1 and two velocities of weight 0.2 are off by 0.1, on each box.
     assert loss_bbox.item() == pytest.approx(0.25 * 0.1 * (8 + 2 * 0.2), rel=1e-4)
+
+
+@pytest.mark.parametrize('kind', ['mmdet.L1Loss', 'mmdet.SmoothL1Loss'])
+def test_box_losses_are_those_of_mmdet(make_sample, kind):
+    """Matched by hand, layer by layer: the queries of ``near_boxes`` are in the order of boxes."""
+    init_default_scope('mmdet3d')
+    head = build_head(loss_bbox=dict(type=kind, loss_weight=0.5))
+    logits, codes = random_logits(layers=3), near_boxes([CAR, BUS], layers=3)
+    with torch.no_grad():
+        codes *= torch.tensor([1.0, 1.001, 1.002]).view(3, 1, 1, 1)
+    losses = head.loss_by_outputs(outputs_of(logits, codes), [make_sample([CAR, BUS], LABELS)])
+    for layer, prefix in enumerate(('d0.', 'd1.', '')):
+        weights = head.code_weights.expand(2, 10)
+        expected = head.loss_bbox(codes[layer, 0, :2], codes_of(CAR, BUS), weights, avg_factor=2)
+        torch.testing.assert_close(losses[f'{prefix}loss_bbox'], expected)
 
 
 def test_every_layer_is_supervised(head, make_sample):
@@ -151,6 +172,23 @@ def test_centres_start_at_their_reference_points(head):
     flat = head.predict_codes(states, references[..., :2])['all_bbox_preds']
     torch.testing.assert_close(flat[..., :2], codes[..., :2])
     assert torch.count_nonzero(flat[..., 4]) == 0
+
+
+def test_autocast_does_not_round_boxes(head):
+    exact = torch.tensor(
+        [0.7001, -0.3003, 1.0001, 2.0003, 0.1001, 3.0001, 0.6001, 0.8001, 4.003, 5.1]
+    )
+    for branch in head.reg_branches:
+        torch.nn.init.zeros_(branch[-1].weight)
+        branch[-1].bias.data = exact
+    states, references = torch.randn(3, 2, 6, 8), torch.rand(3, 2, 6, 3)
+    expected = head.predict_codes(states, references)['all_bbox_preds']
+    with torch.autocast('cpu', torch.bfloat16):
+        codes = head.predict_codes(states, references)['all_bbox_preds']
+        assert head.cls_branches[0](states[0]).dtype == torch.bfloat16
+    assert torch.equal(codes, expected)
+    rest = [2, 3, 5, 6, 7, 8, 9]
+    assert torch.equal(codes[..., rest], exact[rest].expand(3, 2, 6, 7))
 
 
 def test_centres_stay_inside_the_range(head):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import toy_pair
 from mmengine.runner import Runner
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ciba_bev.distillation.bottleneck_training import load_bottleneck
 from ciba_bev.distillation.frozen_model import FrozenModel
@@ -57,6 +58,39 @@ def test_loss_is_algorithm_1_cell_by_cell(bottleneck_model):
     torch.testing.assert_close(batch['student'], z_student)
 
 
+def test_batches_are_moved_without_waiting(bottleneck_model, monkeypatch):
+    moves, move = [], torch.Tensor.to
+
+    def to(tensor, *arguments, **options):
+        moves.append(options.get('non_blocking'))
+        return move(tensor, *arguments, **options)
+
+    preprocessor = build(bottleneck_model(2)).data_preprocessor
+    monkeypatch.setattr(torch.Tensor, 'to', to)
+    preprocessor(toy_pair.make_batch(0, 1), True)
+    assert moves
+    assert all(moves)
+
+
+def test_nothing_is_read_from_the_device_once_the_frozen_models_run(bottleneck_model, monkeypatch):
+    """The bottlenecks' kernels are to be queued while those of the frozen models still run."""
+    model = build(bottleneck_model(2, 4))
+    data = model.data_preprocessor(toy_pair.make_batch(0, 1), True)
+    features = model.read_features(data)
+    reads = []
+
+    class Reads(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function.overloadpacket.__name__ == '_local_scalar_dense':
+                reads.append(function)
+            return function(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(model, 'read_features', lambda data: reads.clear() or features)
+    with Reads():
+        sum(model(**data, mode='loss').values()).backward()
+    assert not reads
+
+
 def test_training_finds_what_the_two_sensors_share(bottleneck_model, make_runner):
     config = bottleneck_model(4)
     config['bottleneck']['regularization_weight'] = 1e-3
@@ -82,13 +116,24 @@ def test_sizes_trained_together_equal_each_trained_alone(bottleneck_model, make_
             assert torch.equal(value, expected[name]), (size, name)
 
 
-def test_gradients_are_clipped_size_by_size(bottleneck_model, make_runner):
+def test_gradients_are_clipped_size_by_size(bottleneck_model, make_runner, monkeypatch):
     runner = make_runner('clip', bottleneck_model(2, 4), toy_pair.BOTTLENECK_OPTIMIZER)
     wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     for scale, bottleneck in zip((1.0, 1000.0), runner.model.bottlenecks.values()):
         for parameter in bottleneck.parameters():
             parameter.grad = torch.full_like(parameter, scale)
+    before = [
+        float(torch.cat([p.grad.flatten() for p in bottleneck.parameters()]).norm())
+        for bottleneck in runner.model.bottlenecks.values()
+    ]
+    # Each would wait for the device; they are read together.
+    monkeypatch.setattr(torch.Tensor, '__float__', None)
     wrapper._clip_grad()
+    monkeypatch.undo()
+    logged = [
+        wrapper.message_hub.get_scalar(f'train/grad_norm_h{size}').current() for size in (2, 4)
+    ]
+    assert logged == pytest.approx(before)
     for bottleneck in runner.model.bottlenecks.values():
         norm = torch.cat([p.grad.flatten() for p in bottleneck.parameters()]).norm()
         assert float(norm) == pytest.approx(0.5, rel=1e-4)

@@ -349,6 +349,26 @@ def test_quantization_compares_in_float32():
     assert torch.equal(code, entries[index])
 
 
+def test_quantization_is_never_in_tf32(monkeypatch):
+    """tools/train.py allows TF32 for products, which would choose other entries on a GPU."""
+    precisions = []
+
+    def addmm(*arguments, **options):
+        precisions.append(torch.get_float32_matmul_precision())
+        return product(*arguments, **options)
+
+    product = torch.addmm
+    monkeypatch.setattr(torch, 'addmm', addmm)
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision('high')
+    try:
+        build(VectorQuantizedBottleneck, 32, 8, 32).encode(random(5, 32))
+        assert torch.get_float32_matmul_precision() == 'high'
+    finally:
+        torch.set_float32_matmul_precision(allowed)
+    assert precisions == ['highest']
+
+
 @pytest.mark.parametrize('offset', [0.0, 50.0])
 def test_the_codebook_starts_where_the_encoder_puts_out(offset):
     """Wherever that is: most entries are the nearest to some output, hardly one is out of reach."""

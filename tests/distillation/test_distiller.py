@@ -41,6 +41,20 @@ def test_loss_is_algorithm_2_cell_by_cell(make_distiller):
     assert float(loss) == pytest.approx(expected / (2 * 64), rel=1e-5)
 
 
+def test_batches_are_moved_without_waiting(make_distiller, monkeypatch):
+    moves, move = [], torch.Tensor.to
+
+    def to(tensor, *arguments, **options):
+        moves.append(options.get('non_blocking'))
+        return move(tensor, *arguments, **options)
+
+    preprocessor = make_distiller(4).data_preprocessor
+    monkeypatch.setattr(torch.Tensor, 'to', to)
+    preprocessor(toy_pair.make_batch(0, 1), True)
+    assert moves
+    assert all(moves)
+
+
 def test_loss_without_init_weights_is_that_of_the_same_weights(make_distiller, distiller_model):
     expected = make_distiller(4)
     model = MODELS.build(distiller_model(4))

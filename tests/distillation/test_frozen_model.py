@@ -1,6 +1,7 @@
 """The teacher is a guest: frozen, run to its tap, never saved."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -77,6 +78,34 @@ def test_reduced_precision_is_returned_as_float32(pair):
     assert features[1].dtype == torch.float32
     assert not torch.equal(*features)
     torch.testing.assert_close(*features, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ('capability', 'expected'), [((7, 5), torch.float16), ((8, 0), torch.bfloat16)]
+)
+def test_automatic_precision_is_one_that_the_device_has(pair, monkeypatch, capability, expected):
+    """A GPU before Ampere emulates bfloat16, and torch calls that supported."""
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda *_, **__: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    teacher = FrozenModel('teacher', **pair['teacher'])
+    assert teacher._autocast_dtype(torch.device('cuda', 0)) == expected
+    assert teacher._autocast_dtype(torch.device('cpu')) is None
+
+
+def test_it_moves_once_to_a_device_without_an_index(teacher, monkeypatch):
+    """Every step would go through all of its modules."""
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 1)
+    moves, here = [], SimpleNamespace(device=torch.device('cpu'))
+
+    def move(device):
+        moves.append(device)
+        here.device = device
+
+    monkeypatch.setattr(teacher.model, 'parameters', lambda: iter([here]))
+    monkeypatch.setattr(teacher.model, 'to', move)
+    for _ in range(3):
+        teacher.to(torch.device('cuda'))
+    assert moves == [torch.device('cuda', 1)]
 
 
 def test_fingerprint_knows_values_not_files(teacher, pair, tmp_path):

@@ -99,9 +99,20 @@ def test_no_hook_stays_behind():
     assert not model.body._forward_hooks
 
 
+def test_attaching_does_not_go_through_all_modules(monkeypatch):
+    """Two taps are attached in every step of a distillation, to models of hundreds of modules."""
+    model = Model()
+    monkeypatch.setattr(model, 'named_modules', None)
+    with FeatureTap('body').attach(model) as reader:
+        model(torch.randn(1, 3, 4, 4))
+    assert len(reader.feature) == 1
+
+
 @pytest.mark.parametrize(
     ('tap', 'message'),
     [
+        (FeatureTap(''), "no submodule '' to tap"),
+        (FeatureTap('body.weight'), 'Similar names: body'),
         (FeatureTap('pyramd'), 'Similar names: pyramid'),
         (FeatureTap('nothing.like.it'), 'body, pyramid, head'),
     ],

@@ -1,10 +1,14 @@
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import toy_training
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from ciba_bev.engine.finite_loss_hook import FiniteLossHook
 from ciba_bev.errors import CibaError
 from ciba_bev.finiteness import postponed_checks, require_finite
 from ciba_bev.registry import DATASETS, MODELS
@@ -56,6 +60,26 @@ def named(**model):
     return {'model.type': 'NamedToyModel', 'train_dataloader.dataset.type': 'NamedToyDataset'} | {
         f'model.{key}': value for key, value in model.items()
     }
+
+
+def test_losses_are_looked_at_together():
+    """Each would cost a GPU four kernels; a detector has a dozen."""
+
+    class Operators(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            called.append(function.overloadpacket.__name__)
+            return function(*args, **(kwargs or {}))
+
+    hook, runner = FiniteLossHook(), SimpleNamespace(model=nn.Linear(2, 2), epoch=0)
+    counts = []
+    for number in (1, 11):
+        called = []
+        outputs = {f'loss_{index}': torch.rand(()) for index in range(number)}
+        hook.before_train_iter(runner, 0)
+        with Operators():
+            hook.after_train_iter(runner, 0, {}, {**outputs, 'loss': torch.rand(())})
+        counts.append(sum(name not in ('detach', 'unbind', 'alias') for name in called))
+    assert counts[1] - counts[0] == 10
 
 
 def checkpoints(runner):

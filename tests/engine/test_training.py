@@ -55,11 +55,13 @@ def test_mixed_precision_needs_a_gpu(toy_config, monkeypatch):
     with pytest.raises(CibaError, match='--amp needs a GPU'):
         apply(toy_config, '--amp')
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
-    for supported, dtype, scale in (
-        (True, 'bfloat16', dict(enabled=False)),
-        (False, 'float16', 'dynamic'),
+    # torch says that GPUs before Ampere have bfloat16; they emulate it.
+    monkeypatch.setattr('torch.cuda.is_bf16_supported', lambda *_, **__: True)
+    for capability, dtype, scale in (
+        ((8, 0), 'bfloat16', dict(enabled=False)),
+        ((7, 5), 'float16', 'dynamic'),
     ):
-        monkeypatch.setattr('torch.cuda.is_bf16_supported', lambda value=supported: value)
+        monkeypatch.setattr('torch.cuda.get_device_capability', lambda _, own=capability: own)
         wrapper = apply(toy_config, '--amp').optim_wrapper
         assert wrapper.type == 'AmpOptimWrapper'
         assert (wrapper.dtype, wrapper.loss_scale) == (dtype, scale)

@@ -285,7 +285,7 @@ def test_triton_is_first_on_a_gpu_and_left_out_where_it_cannot_run(monkeypatch):
     device = torch.device('cuda:0')
     monkeypatch.setattr(module, '_triton_runs', lambda device: True)
     monkeypatch.setattr(module, '_mmcv_has_cuda_operators', lambda: True)
-    monkeypatch.setattr(torch.version, 'cuda', '13.0')
+    monkeypatch.setattr(torch.version, 'hip', None)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 0))
     for kind in (SINGLE, HALF, BRAIN):
         assert available_backends(device, kind) == ['triton', 'mmcv', 'pytorch']

@@ -107,7 +107,7 @@ class RefiningDecoder(nn.Module):
             from (layers, B, Q, 2 or 3).
         """
         states, references = [], []
-        codes = list(CENTER_CODES[: reference_points.size(-1)])
+        center = CENTER_CODES[: reference_points.size(-1)]
         for layer, reg_branch in zip(self.layers, reg_branches):
             references.append(reference_points)
             query = layer(query, query_pos, value, reference_points[..., :2], spatial_shapes)
@@ -115,6 +115,8 @@ class RefiningDecoder(nn.Module):
             # Box refinement: the next layer samples around the box predicted by this one. The
             # gradient of a box stays within its layer.
             with without_gradient():
-                step = reg_branch(query)[..., codes].float()
+                codes = reg_branch(query).float()
+                # A list of indices would be copied to the device, which waits.
+                step = torch.stack([codes[..., code] for code in center], dim=-1)
                 reference_points = (step + inverse_sigmoid(reference_points)).sigmoid()
         return torch.stack(states), torch.stack(references)

@@ -1,4 +1,4 @@
-"""Run modules without a gradient, under autocast."""
+"""Run modules without a gradient, in evaluation mode or under autocast."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 from typing import Iterator
 
 import torch
+from torch import nn
 
 
 @contextlib.contextmanager
@@ -24,3 +25,26 @@ def without_gradient() -> Iterator[None]:
             yield
     finally:
         torch.clear_autocast_cache()
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and what was in training mode back into that at the end.
+
+    In every step ``eval()`` and ``train()`` would go through all modules twice, and backbones again
+    for their frozen stages.
+
+    Args:
+        model: The model.
+
+    Yields:
+        None.
+    """
+    switched = [module for module in model.modules() if module.training]
+    try:
+        for module in switched:
+            module.training = False
+        yield
+    finally:
+        for module in switched:
+            module.training = True

@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..registry import MODELS, TASK_UTILS
-from .attention import inverse_sigmoid
+from .attention import PreciseLinear, inverse_sigmoid
 from .box_coding import CODE_SIZE, encode_boxes, gravity_center_boxes
 from .decoder import CENTER_CODES
 
@@ -102,7 +102,7 @@ class SetPredictionHead(BaseModule):
         layers: list[nn.Module] = []
         for _ in range(num_layers):
             layers += [nn.Linear(self.embed_dims, self.embed_dims), nn.ReLU(inplace=True)]
-        return nn.Sequential(*layers, nn.Linear(self.embed_dims, CODE_SIZE))
+        return nn.Sequential(*layers, PreciseLinear(self.embed_dims, CODE_SIZE))
 
     def predict_codes(self, states: Tensor, references: Tensor) -> dict[str, Tensor]:
         """Apply the branches to the output of the decoder.
@@ -147,44 +147,39 @@ class SetPredictionHead(BaseModule):
             boxes = gravity_center_boxes(sample.gt_instances_3d.bboxes_3d)
             codes = encode_boxes(boxes.to(self.code_weights.device))
             targets.append((sample.gt_instances_3d.labels_3d.long(), codes))
+        scores, codes = outputs['all_cls_scores'], outputs['all_bbox_preds']
+        matched, boxes = self.matcher.match_layers(scores, codes, targets)
+        gt_labels, gt_codes = (torch.cat(parts) for parts in zip(*targets))
+        # In mmdet's focal loss, num_classes is the label of the background.
+        labels = scores.new_full(scores.shape[:3], self.num_classes, dtype=torch.long)
+        labels.view(-1)[matched] = gt_labels[boxes]
+        wanted = gt_codes[boxes]
+        predicted = codes.flatten(0, 2).index_select(0, matched.flatten()).view_as(wanted)
+
+        count = boxes.size(1)
+        num_boxes = reduce_mean(scores.new_full((), float(count))).clamp(min=1)
+        num_cls = num_boxes if self.sync_cls_avg_factor else max(count, 1)
+        bbox_losses = self._box_losses(predicted, wanted, num_boxes)
         losses = {}
         last = len(self.cls_branches) - 1
-        for layer, (scores, codes) in enumerate(
-            zip(outputs['all_cls_scores'], outputs['all_bbox_preds'])
-        ):
+        for layer, loss_bbox in enumerate(bbox_losses):
             prefix = '' if layer == last else f'd{layer}.'
-            loss_cls, loss_bbox = self._loss_of_layer(scores, codes, targets)
-            losses[f'{prefix}loss_cls'] = loss_cls
+            losses[f'{prefix}loss_cls'] = self.loss_cls(
+                scores[layer].flatten(0, 1), labels[layer].flatten(), avg_factor=num_cls
+            )
             losses[f'{prefix}loss_bbox'] = loss_bbox
         return losses
 
-    def _loss_of_layer(
-        self, cls_scores: Tensor, bbox_codes: Tensor, targets: list[tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        # In mmdet's focal loss, num_classes is the label of the background.
-        labels = cls_scores.new_full(cls_scores.shape[:2], self.num_classes, dtype=torch.long)
-        matched_codes, matched_targets = [], []
-        for index, (gt_labels, gt_codes) in enumerate(targets):
-            query, target = self.matcher.match(
-                cls_scores[index], bbox_codes[index], gt_labels, gt_codes
-            )
-            labels[index, query] = gt_labels[target]
-            matched_codes.append(bbox_codes[index, query])
-            matched_targets.append(gt_codes[target])
-        predicted, wanted = torch.cat(matched_codes), torch.cat(matched_targets)
-
-        num_boxes = reduce_mean(cls_scores.new_tensor([float(len(wanted))])).clamp(min=1)
-        num_cls = num_boxes if self.sync_cls_avg_factor else max(len(wanted), 1)
-        loss_cls = self.loss_cls(cls_scores.flatten(0, 1), labels.flatten(), avg_factor=num_cls)
+    def _box_losses(self, predicted: Tensor, wanted: Tensor, num_boxes: Tensor) -> Tensor:
+        """Return the box loss of each layer, for matched codes (layers, M, 10)."""
         # Unknown velocities, at the ends of a track, are NaN and do not count.
-        known = wanted.isfinite()
-        loss_bbox = self.loss_bbox(
-            predicted,
-            torch.where(known, wanted, predicted.detach()),
-            self.code_weights,
-            avg_factor=num_boxes,
-        )
-        return loss_cls, loss_bbox
+        wanted = torch.where(wanted.isfinite(), wanted, predicted.detach())
+        # Weighted here: mmdet's loss would look whether a weight is positive, and wait for that.
+        loss = self.loss_bbox(predicted, wanted, reduction_override='none')
+        # Of no boxes, it returns a single zero.
+        weighted = loss.expand_as(wanted) * self.code_weights
+        # As mmdet's classification loss divides.
+        return weighted.flatten(1).sum(1) / (num_boxes + torch.finfo(torch.float32).eps)
 
     def predict_by_outputs(
         self, outputs: dict[str, Tensor], data_samples: list[Det3DDataSample]

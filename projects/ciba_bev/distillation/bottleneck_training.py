@@ -27,7 +27,7 @@ from ..shell import training_command
 from .bottlenecks import Bottleneck
 from .cell_means import CellMeans, CenteredBottleneck
 from .feature_cache import FeatureCache
-from .frozen_model import FrozenModel
+from .frozen_model import MOVE_TO_DEVICE, FrozenModel
 from .hooks import CHECKPOINT_KEY
 from .taps import crop
 
@@ -76,8 +76,7 @@ class BottleneckTraining(BaseModel):
             )
         teacher_model = FrozenModel('teacher', **teacher)
         student_model = FrozenModel('student', **student)
-        # mmengine's default preprocessor: it only moves the batch to the device.
-        super().__init__()
+        super().__init__(data_preprocessor=dict(MOVE_TO_DEVICE))
         self.teacher = teacher_model
         self.student = student_model
         self.bottleneck_config = dict(bottleneck)
@@ -154,18 +153,24 @@ class BottleneckTraining(BaseModel):
             CibaError: A frozen model cannot be loaded, or the bottlenecks are neither trained nor
                 loaded.
         """
+        # Before the features: to read the number of steps waits for all that the device has to do.
+        noise_seed = self._next_noise_seed() if mode == 'loss' else None
         teacher_feature, student_feature = self.read_features(data)
         if self.cell_means is not None:
             teacher_feature, student_feature = self.cell_means(teacher_feature, student_feature)
-        if mode == 'loss':
-            return self._losses(teacher_feature, student_feature)
+        if noise_seed is not None:
+            return self._losses(teacher_feature, student_feature, noise_seed)
         return self._measure(teacher_feature, student_feature)
 
-    def _losses(self, teacher_feature: Tensor, student_feature: Tensor) -> dict[str, Tensor]:
+    def _next_noise_seed(self) -> int:
+        """Count a step, and return a seed that is the same however many bottlenecks there are."""
         self.steps += 1
-        # Depends on the step and the process, not on how many bottlenecks there are.
         entropy = (self.seed, get_rank(), int(self.steps))
-        noise_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+    def _losses(
+        self, teacher_feature: Tensor, student_feature: Tensor, noise_seed: int
+    ) -> dict[str, Tensor]:
         losses = {}
         for name, bottleneck in self.named_bottlenecks():
             generator = torch.Generator(teacher_feature.device).manual_seed(noise_seed)
@@ -224,13 +229,16 @@ class BottleneckOptimWrapper(OptimWrapper):
     """
 
     def _clip_grad(self) -> None:
+        norms = {}
         for group in self.optimizer.param_groups:
             params = [p for p in group['params'] if p.requires_grad and p.grad is not None]
             norm = self.clip_func(params, **self.clip_grad_kwargs) if params else None
             if norm is not None:
-                self.message_hub.update_scalar(
-                    f'train/{self.grad_name}_{group["bottleneck"]}', float(norm)
-                )
+                norms[f'train/{self.grad_name}_{group["bottleneck"]}'] = norm
+        if norms:
+            # Read together, as the CPU waits for the device to read a number.
+            for name, value in zip(norms, torch.stack(list(norms.values())).tolist()):
+                self.message_hub.update_scalar(name, value)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

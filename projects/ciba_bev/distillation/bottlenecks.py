@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ConfigError
+from ..ops.precision import full_products
 from ..registry import MODELS
 
 # Up to here the standard deviation is exp(x) exactly; beyond, its tangent, which does not overflow.
@@ -485,7 +486,7 @@ class VectorQuantizedBottleneck(Bottleneck):
         r"""Return the encoder's output, its nearest entries, (B, H, \*grid), and their indices."""
         _require_channels(teacher_feature, self.in_channels, "the teacher's feature")
         encoded = self.encoder(teacher_feature).float()
-        with torch.no_grad(), torch.autocast(encoded.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(encoded.device.type, enabled=False), full_products():
             vectors = encoded.movedim(1, -1).reshape(-1, self.bottleneck_size)
             entries = self.codebook.weight.float()
             # Squared distance less the vector's own square, which is the same for all entries.

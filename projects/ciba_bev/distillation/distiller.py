@@ -19,7 +19,7 @@ from ..finiteness import require_finite
 from ..registry import MODELS, TASK_UTILS
 from .bottleneck_training import load_bottleneck
 from .feature_cache import identify
-from .frozen_model import FrozenModel, select_inputs
+from .frozen_model import MOVE_TO_DEVICE, FrozenModel, select_inputs
 from .taps import FeatureTap, Window, crop
 
 _PREFIX = 'student.'
@@ -84,8 +84,7 @@ class Distiller(BaseModel):
         teacher_model = FrozenModel('teacher', **teacher)
         with MODELS.switch_scope_and_registry(None) as registry:
             student_model = registry.build(student)
-        # mmengine's default preprocessor: it only moves the batch to the device.
-        super().__init__()
+        super().__init__(data_preprocessor=dict(MOVE_TO_DEVICE))
         self.student = student_model
         self.student_inputs = student_inputs
         self.teacher = teacher_model

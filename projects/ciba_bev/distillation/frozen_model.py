@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checkpoints.matching import get_state_dict, load_weights, require_complete
 from ..errors import ConfigError
 from ..finiteness import require_finite
+from ..ops.precision import has_bfloat16
 from ..registry import MODELS
 from ..shell import training_command
 from .bottlenecks import Bottleneck
@@ -21,6 +22,9 @@ from .cell_means import CenteredBottleneck
 from .hooks import CHECKPOINT_KEY
 from .taps import FeatureTap, Window, align_to_student
 
+# Config of the preprocessor of models that hold others, which have their own: it copies the batch
+# to the device, and from pinned memory does not wait for that.
+MOVE_TO_DEVICE = dict(type='BaseDataPreprocessor', non_blocking=True)
 PRECISIONS = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
@@ -128,6 +132,9 @@ class FrozenModel:
 
     def to(self, device: torch.device) -> None:
         """Move the model to a device, unless it is there already."""
+        if device.type == 'cuda' and device.index is None:
+            # Parameters have an index, and a device without one differs from theirs.
+            device = torch.device('cuda', torch.cuda.current_device())
         if next(self.model.parameters()).device != device:
             self.model.to(device)
 
@@ -205,7 +212,7 @@ class FrozenModel:
             return PRECISIONS[self.precision]
         if device.type != 'cuda':
             return None
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if has_bfloat16(device) else torch.float16
 
 
 def select_inputs(data: dict[str, Any], names: Sequence[str] | None, role: str) -> dict[str, Any]:

@@ -103,13 +103,14 @@ class FeatureTap:
         Raises:
             ConfigError: The model has no such submodule; the message lists similar names.
         """
-        modules = dict(model.named_modules())
-        if not self.module or self.module not in modules:
+        module = _find_submodule(model, self.module)
+        if module is None:
+            names = [name for name, _ in model.named_modules()]
             raise ConfigError(
                 f'{type(model).__name__} has no submodule {self.module!r} to tap. '
-                f'Similar names: {", ".join(_similar_names(self.module, list(modules)))}.'
+                f'Similar names: {", ".join(_similar_names(self.module, names))}.'
             )
-        return TapReader(self, modules[self.module], stop)
+        return TapReader(self, module, stop)
 
     @torch.no_grad()
     def read(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
@@ -243,6 +244,14 @@ def _as_path(index: Index) -> list[int | str]:
     if index is None:
         return []
     return [index] if isinstance(index, (int, str)) else list(index)
+
+
+def _find_submodule(model: nn.Module, name: str) -> nn.Module | None:
+    """Return a submodule, found without a list of all modules, which every step would make."""
+    try:
+        return model.get_submodule(name) if name else None
+    except AttributeError:
+        return None
 
 
 def _similar_names(name: str, known: Sequence[str]) -> list[str]:

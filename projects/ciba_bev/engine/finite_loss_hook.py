@@ -57,8 +57,9 @@ class FiniteLossHook(Hook):
         Raises:
             SharedError: A value was not finite, on any process.
         """
-        checks = [*postponed_checks(), *_losses(outputs or {}), *_weights(runner.model)]
-        device = get_comm_device() if get_world_size() > 1 else checks[-1][1].device
+        new_weights = _weights(runner.model)
+        device = get_comm_device() if get_world_size() > 1 else new_weights[1].device
+        checks = [*postponed_checks(), *_losses(outputs or {}, device), new_weights]
         flags = torch.stack([finite.to(device) for _, finite in checks])
         faults = (~flags).sum()
         all_reduce(faults)
@@ -73,19 +74,22 @@ class FiniteLossHook(Hook):
         raise SharedError(f'{step}: {describe(found[0][0][0], samples)}')
 
 
-def _losses(outputs: dict[str, Any]) -> list[tuple[str, Tensor]]:
+def _losses(outputs: dict[str, Any], device: torch.device) -> list[tuple[str, Tensor]]:
     """Return name and finiteness of every loss, and of their sum last."""
     values = {name: torch.as_tensor(value) for name, value in outputs.items() if 'loss' in name}
     values['loss'] = values.pop('loss', torch.zeros(()))
-    return [(name, is_finite(value)) for name, value in values.items()]
+    sums = [value.detach().sum(dtype=torch.float64).to(device) for value in values.values()]
+    # Looked at together: one by one, this would be four kernels for each of a detector's losses.
+    return list(zip(values, torch.stack(sums).isfinite()))
 
 
-def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Return the finiteness of the new weights: the gradient of a finite loss can be NaN.
+def _weights(model: nn.Module) -> tuple[str, Tensor]:
+    """Return a name and the finiteness of the new weights.
 
-    With a scaled loss infinite gradients are normal; such a step does not change the weights.
+    The gradient of a finite loss can be NaN. With a scaled loss infinite gradients are normal; such
+    a step does not change the weights.
     """
     weights = [value.detach() for value in model.parameters() if value.requires_grad]
     # One operation for all of them, as in gradient clipping.
     norms = torch.stack([norm.float() for norm in torch._foreach_norm(weights)])
-    return [(_MODEL, is_finite(norms))]
+    return _MODEL, is_finite(norms)

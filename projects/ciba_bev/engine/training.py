@@ -15,6 +15,7 @@ from ..checkpoints.files import read_checkpoints_safely
 from ..checkpoints.matching import check_pretrained_weights
 from ..errors import ConfigError, exit_with_message, launched_rank
 from ..files import explain_full_disk
+from ..ops.precision import has_bfloat16
 from ..shell import shell_command
 from .checked_runner import CheckedRunner
 from .checkpoint_search import find_checkpoints, newest_whole_checkpoint
@@ -114,8 +115,7 @@ def use_mixed_precision(cfg: Config) -> None:
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     if cfg.optim_wrapper.get('dtype') is None:
         # bfloat16 has the range of float32, so its gradients need no scaling.
-        bfloat16 = torch.cuda.is_bf16_supported()
-        cfg.optim_wrapper.dtype = 'bfloat16' if bfloat16 else 'float16'
+        cfg.optim_wrapper.dtype = 'bfloat16' if has_bfloat16() else 'float16'
     scaled = cfg.optim_wrapper.dtype == 'float16'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic' if scaled else dict(enabled=False))
 

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from ..errors import ConfigError
 from .constants import constant_tensor
+from .precision import at_least_single, has_bfloat16
 from .pyramid import SpatialShapes, level_starts
 
 OLDEST_TRITON = 3  # major version
@@ -100,10 +101,10 @@ def attend_by(
     # The others have no mixed precision, and sampling positions do not survive half precision.
     with torch.autocast(device_type=value.device.type, enabled=False):
         result = _IN_ONE_DTYPE[backend](
-            _at_least_single(value),
+            at_least_single(value),
             shapes,
-            _at_least_single(sampling_locations),
-            _at_least_single(weights),
+            at_least_single(sampling_locations),
+            at_least_single(weights),
         )
         return result.to(value.dtype)
 
@@ -111,10 +112,6 @@ def attend_by(
 def _apply(function: type[Function], *arguments: Any) -> Tensor:
     output: Tensor = function.apply(*arguments)
     return output
-
-
-def _at_least_single(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _check_shapes(
@@ -145,10 +142,7 @@ def _check_shapes(
 
 def _triton_reads(dtype: torch.dtype, device: torch.device) -> bool:
     if dtype == torch.bfloat16:
-        # NVIDIA GPUs before Ampere have no instructions for it.
-        if torch.version.cuda is None:
-            return True
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        return has_bfloat16(device)
     return dtype in (torch.float32, torch.float16)
 
 

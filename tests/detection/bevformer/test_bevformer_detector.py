@@ -219,6 +219,22 @@ def test_history_is_encoded_as_in_testing(make_sample):
     torch.testing.assert_close(seen[2][4], carried)
 
 
+def test_positions_are_encoded_once_and_lie_cell_by_cell(model, make_sample):
+    """Not once a time step, and not as mmdet has them, with the cells of a channel together."""
+    encoding = model.pts_bbox_head.positional_encoding
+    calls = received_by(encoding)
+    seen = []
+    for layer in model.pts_bbox_head.transformer.encoder.layers:
+        layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
+    loss_of(model.train(), [images(3)], [make_sample([CAR], [1], frames=QUEUE)])
+    assert len(calls) == 1
+    assert len(seen) == 3 * len(model.pts_bbox_head.transformer.encoder.layers)
+    for positions in seen:
+        assert positions[0].is_contiguous()
+    column, row = encoding.col_embed.weight[5], encoding.row_embed.weight[2]
+    torch.testing.assert_close(seen[0][0, 2 * 8 + 5], torch.cat((column, row)))
+
+
 def test_a_queue_that_starts_a_scene_late_forgets_what_came_before(model, make_sample):
     """Two samples, the second of which has a past for its last step only."""
     model.eval()

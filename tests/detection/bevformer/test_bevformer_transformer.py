@@ -42,7 +42,7 @@ def encode(transformer, can_bus, prev_bev=None, has_previous=None):
         (32, 64),
         can_bus,
         torch.randn(SIZE * SIZE, 4),
-        torch.randn(4, SIZE, SIZE),
+        torch.randn(SIZE * SIZE, 4),
         prev_bev,
         has_previous,
     )
@@ -99,6 +99,15 @@ def test_without_a_previous_map_both_readings_are_at_the_same_place(transformer,
     before, now = transformer.encoder.reference_points.unbind(2)
     assert torch.equal(before[0], now[0])
     assert torch.equal(before[1], now[1]) != others_have_one
+
+
+def test_autocast_rounds_neither_motion_nor_reference_points(transformer):
+    can_bus, query_pos = torch.randn(2, 18), torch.randn(5, 4)
+    expected = transformer.can_bus_mlp(can_bus), transformer.reference_points(query_pos)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = transformer.can_bus_mlp(can_bus), transformer.reference_points(query_pos)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
 
 
 def test_image_features_know_their_camera_and_level(transformer):

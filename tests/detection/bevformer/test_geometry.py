@@ -29,6 +29,17 @@ def test_every_visible_query_has_one_slot_of_its_camera():
             assert packed.query[pair].max() < BATCH * QUERIES
 
 
+def test_empty_slots_share_the_queries_and_look_outside():
+    """A GPU would add thousands of zeros to one row and to the corner of an image."""
+    points, visible = make_points()
+    visible[1] = False
+    packed = pack_visible(points, visible, torch.device('cpu'))
+    empty = ~packed.filled[..., 0]
+    shares = packed.query[empty].bincount(minlength=BATCH * QUERIES)
+    assert shares.max() <= -(-packed.filled.numel() // (BATCH * QUERIES))
+    assert (packed.image_points[empty] < -1).all()
+
+
 def test_cameras_are_counted_and_nobody_is_one():
     points, visible = make_points()
     packed = pack_visible(points, visible, torch.device('cpu'))

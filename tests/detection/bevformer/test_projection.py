@@ -127,6 +127,14 @@ def test_turning_agrees_with_scipy(degrees):
     assert np.mean(turned.numpy() == expected) > 0.99
 
 
+def test_half_precision_is_turned_to_the_same_cells():
+    bev = torch.randint(256, (1, 2, 200, 200)).float()
+    turned = rotate_bev(bev.bfloat16(), torch.tensor([3.0]), (100, 100))
+    assert turned.dtype == torch.bfloat16
+    # All of these integers are numbers of bfloat16.
+    assert torch.equal(turned.float(), rotate_bev(bev, torch.tensor([3.0]), (100, 100)))
+
+
 def test_each_sample_is_turned_by_its_own_angle_about_the_center():
     bev = torch.zeros(3, 1, 9, 12)
     bev[:, :, 2, 7] = 1

@@ -104,6 +104,22 @@ def test_samples_with_different_calibrations_do_not_meet(attention, inputs):
         torch.testing.assert_close(together[[index]], alone)
 
 
+def test_cameras_are_summed_in_single_precision(attention, inputs, monkeypatch):
+    """Under autocast each camera answers in half precision; their sum is not rounded again."""
+    query, features, points, visible = inputs
+    packed = pack_visible(points, torch.ones_like(visible), query.device)
+    # Near 3, bfloat16 has steps of 1/64: too coarse for this sum.
+    answers = torch.full((BATCH * CAMERAS, packed.query.size(1), DIMS), 1 + 2**-7).bfloat16()
+    monkeypatch.setattr(attention.deformable_attention, 'forward', lambda *arguments: answers)
+    means = []
+    attention.output_proj.register_forward_pre_hook(lambda module, args: means.append(args[0]))
+    geometry = FrameGeometry((1, QUERIES), None, SHAPES, packed)
+    attention.float()(query.float(), features.float(), geometry)
+    exact = answers[:CAMERAS, 0].double().sum(0)
+    assert means[0].dtype == torch.float32
+    torch.testing.assert_close(means[0][0, 0].double(), exact / CAMERAS, rtol=1e-6, atol=0)
+
+
 def test_a_query_that_nobody_sees_reads_nothing(attention, inputs):
     query, features, points, visible = inputs
     output = call(attention, *inputs)

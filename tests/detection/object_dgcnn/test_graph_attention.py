@@ -50,6 +50,26 @@ def test_agrees_with_loops(attention, queries):
         np.testing.assert_allclose(output[sample], expected, rtol=1e-6, atol=1e-8)
 
 
+def test_distances_are_never_in_tf32(attention, monkeypatch):
+    """tools/train.py allows TF32, which would choose other neighbours on a GPU."""
+    precisions = []
+
+    def cdist(*arguments):
+        precisions.append(torch.get_float32_matmul_precision())
+        return distance(*arguments)
+
+    distance = torch.cdist
+    monkeypatch.setattr(torch, 'cdist', cdist)
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision('high')
+    try:
+        attention(torch.randn(1, 30, 4).double(), torch.randn(1, 30, 4).double())
+        assert torch.get_float32_matmul_precision() == 'high'
+    finally:
+        torch.set_float32_matmul_precision(allowed)
+    assert precisions == ['highest'] * 2
+
+
 def test_the_order_of_queries_does_not_matter(attention):
     query, position = torch.randn(1, 9, 4).double(), torch.randn(1, 9, 4).double()
     order = torch.randperm(9)

@@ -70,6 +70,13 @@ def test_samples_of_a_batch_do_not_meet():
             )
 
 
+def test_autocast_does_not_round_reference_points():
+    layer, query_pos = make_head().transformer.reference_points, torch.randn(5, 16)
+    expected = layer(query_pos)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(layer(query_pos), expected)
+
+
 def test_another_number_of_levels_is_refused():
     with pytest.raises(ConfigError, match=r'num_levels=3, but the neck gives 2.*num_outs'):
         make_head(num_levels=3)(make_levels())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...registry import MODELS
-from ..gradients import without_gradient
+from ..gradients import evaluation_mode, without_gradient
 from ..nuscenes.can_bus import can_bus_from_ego_pose
 from .grid_mask import GridMask
 from .projection import lidar2img_matrices
@@ -102,13 +102,14 @@ class BEVFormer(MVXTwoStageDetector):
         steps = self._time_steps(batch_data_samples, imgs)
         imgs = imgs.unflatten(1, (len(steps), self.num_cams))
         image_shape = tuple(imgs.shape[-2:])
-        prev_bev = self._encode_history(imgs[:, :-1], steps[:-1])
+        positions = self.pts_bbox_head.encode_positions()
+        prev_bev = self._encode_history(imgs[:, :-1], steps[:-1], positions)
         levels = self.extract_img_feat(imgs[:, -1])
         if self.training:
-            return self._encode(levels, image_shape, steps[-1], prev_bev)
+            return self._encode(levels, image_shape, steps[-1], prev_bev, positions)
         if prev_bev is None:
             prev_bev = self._recall(steps[-1])
-        bev_embed = self._encode(levels, image_shape, steps[-1], prev_bev)
+        bev_embed = self._encode(levels, image_shape, steps[-1], prev_bev, positions)
         self._kept_bev, self._kept_token = bev_embed.detach(), steps[-1].tokens[-1]
         return bev_embed
 
@@ -151,6 +152,7 @@ class BEVFormer(MVXTwoStageDetector):
         image_shape: tuple[int, int],
         step: TimeStep,
         prev_bev: Tensor | None,
+        positions: Tensor,
     ) -> Tensor:
         has_previous = torch.tensor([bool(token) for token in step.previous_tokens])
         return self.pts_bbox_head.encode_bev(
@@ -160,25 +162,26 @@ class BEVFormer(MVXTwoStageDetector):
             step.can_bus,
             prev_bev,
             None if prev_bev is None else has_previous,
+            positions,
         )
 
     @without_gradient()
-    def _encode_history(self, imgs: Tensor, steps: list[TimeStep]) -> Tensor | None:
+    def _encode_history(
+        self, imgs: Tensor, steps: list[TimeStep], positions: Tensor
+    ) -> Tensor | None:
         """Return the BEV feature of the last past step, without gradient and dropout.
 
         The images of all past steps (B, steps, cameras, 3, H, W) go through the backbone at once.
         """
         if not steps:
             return None
-        training = self.training
-        self.eval()
-        levels = self.extract_img_feat(imgs.flatten(0, 1))
-        levels = [level.unflatten(0, imgs.shape[:2]) for level in levels]
-        prev_bev = None
-        for index, step in enumerate(steps):
-            present = [level[:, index] for level in levels]
-            prev_bev = self._encode(present, tuple(imgs.shape[-2:]), step, prev_bev)
-        self.train(training)
+        with evaluation_mode(self):
+            levels = self.extract_img_feat(imgs.flatten(0, 1))
+            levels = [level.unflatten(0, imgs.shape[:2]) for level in levels]
+            prev_bev = None
+            for index, step in enumerate(steps):
+                present = [level[:, index] for level in levels]
+                prev_bev = self._encode(present, tuple(imgs.shape[-2:]), step, prev_bev, positions)
         return prev_bev
 
     def _recall(self, step: TimeStep) -> Tensor | None:

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from ...ops.deformable_attention import SpatialShapes
+from ...ops.transfers import to_device
 
 # The number of slots is rounded up, so that memory can be reused between frames.
 _SLOT_STEP = 64
+# Image point of an empty slot: so far outside that no offset leads back, and nothing is read.
+_OUTSIDE = -10.0
 
 
 class VisibleQueries(NamedTuple):
@@ -18,9 +21,9 @@ class VisibleQueries(NamedTuple):
 
     Attributes:
         query: Query of each slot, (B * cameras, slots) int64, an index into the B * Q queries of
-            all samples.
+            all samples; in empty slots any, each about as often as the others.
         image_points: Image points of its pillar, (B * cameras, slots, heights, 2) as (x, y) in
-            [0, 1] of the image.
+            [0, 1] of the image; in empty slots far outside.
         filled: Whether a slot has a query, (B * cameras, slots, 1) bool.
         num_cameras: Number of cameras that see each query, at least one, (B, Q, 1) float32.
     """
@@ -70,24 +73,10 @@ def pack_visible(image_points: Tensor, visible: Tensor, device: torch.device) ->
     slot = torch.arange(len(pair)) - (counts.cumsum(0) - counts)[pair]
     filled = torch.zeros(batch * num_cams, slots, 1, dtype=torch.bool)
     filled[pair, slot] = True
-    points = image_points.new_zeros(batch * num_cams, slots, *image_points.shape[3:])
+    points = image_points.new_full((*filled.shape[:2], *image_points.shape[3:]), _OUTSIDE)
     points[pair, slot] = image_points.flatten(0, 1)[pair, query]
-    index = torch.zeros(batch * num_cams, slots, dtype=torch.int64)
+    # Not the same query for all empty slots: a GPU would add their zeros to it one by one.
+    index = torch.arange(filled.numel()).remainder(batch * num_queries).view(filled.shape[:2])
     index[pair, slot] = query + pair // num_cams * num_queries
     cameras = seen.view(batch, num_cams, num_queries).sum(1).clamp(min=1).float().unsqueeze(-1)
     return VisibleQueries(*(to_device(part, device) for part in (index, points, filled, cameras)))
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device, without synchronisation.
-
-    Args:
-        tensor: Any tensor.
-        device: The device.
-
-    Returns:
-        The tensor on the device.
-    """
-    if device.type == 'cuda' and tensor.device.type == 'cpu':
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)

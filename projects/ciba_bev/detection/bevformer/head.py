@@ -113,6 +113,12 @@ class BEVFormerHead(SetPredictionHead):
             with_cp=with_cp,
         )
 
+    def encode_positions(self) -> Tensor:
+        """Return the positional encoding of the BEV cells, (bev_h * bev_w, C)."""
+        mask = self.bev_embedding.weight.new_zeros((1, *self.bev_shape))
+        # mmdet's has the channels first; every layer would read across its memory.
+        return self.positional_encoding(mask)[0].flatten(1).t().contiguous()
+
     def encode_bev(
         self,
         image_levels: Sequence[Tensor],
@@ -121,6 +127,7 @@ class BEVFormerHead(SetPredictionHead):
         can_bus: Tensor,
         prev_bev: Tensor | None = None,
         has_previous: Tensor | None = None,
+        bev_positions: Tensor | None = None,
     ) -> Tensor:
         """Compute the BEV feature of one time step.
 
@@ -131,6 +138,7 @@ class BEVFormerHead(SetPredictionHead):
             can_bus: (B, 18), motion since the previous frame.
             prev_bev: The previous BEV feature, (B, bev_h * bev_w, C), or None.
             has_previous: Samples with a previous frame, (B,) bool; None for all.
+            bev_positions: Result of :meth:`encode_positions`, to share it between time steps.
 
         Returns:
             (B, bev_h * bev_w, C), row-major with row = y and column = x in the LiDAR frame.
@@ -143,14 +151,15 @@ class BEVFormerHead(SetPredictionHead):
                 f'the head was built with num_levels={self.num_levels}, but img_neck gives '
                 f'{len(image_levels)} levels; set num_outs of the neck or num_levels to match'
             )
-        mask = self.bev_embedding.weight.new_zeros((1, *self.bev_shape))
+        if bev_positions is None:
+            bev_positions = self.encode_positions()
         return self.transformer.encode(
             image_levels,
             lidar2img,
             image_shape,
             can_bus,
             self.bev_embedding.weight,
-            self.positional_encoding(mask)[0],
+            bev_positions,
             prev_bev,
             has_previous,
         )

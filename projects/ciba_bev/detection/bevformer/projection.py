@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ...ops.constants import constant_tensor
+from ...ops.precision import at_least_single
 
 MIN_DEPTH = 1e-5  # metres in front of the camera plane
 
@@ -144,6 +145,9 @@ def rotate_bev(bev: Tensor, degrees: Tensor, center: Sequence[float]) -> Tensor:
     source_x = cosine * x - sine * y + center[0]
     source_y = sine * x + cosine * y + center[1]
     grid = torch.stack((source_x * (2.0 / width) - 1, source_y * (2.0 / height) - 1), dim=-1)
-    return functional.grid_sample(
-        bev, grid.to(bev.dtype), mode='nearest', padding_mode='zeros', align_corners=False
+    # Positions in half precision would miss cells.
+    values = at_least_single(bev)
+    turned = functional.grid_sample(
+        values, grid.to(values.dtype), mode='nearest', padding_mode='zeros', align_corners=False
     )
+    return turned.to(bev.dtype)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ...ops import deformable_attention
 from ...ops.deformable_attention import SpatialShapes
+from ...ops.precision import at_least_single
 from ...ops.pyramid import level_sizes
 from ..attention import SamplingAttention, softmax_over_points
 from .geometry import FrameGeometry
@@ -92,14 +93,17 @@ class SpatialCrossAttention(nn.Module):
             (B, Q, C).
         """
         visible = geometry.visible
+        # In the backward pass, indexing with brackets would sort all slots by their query.
+        asking = query.flatten(0, 1).index_select(0, visible.query.flatten())
         answers = self.deformable_attention(
-            query.flatten(0, 1)[visible.query],
+            asking.unflatten(0, visible.query.shape),
             image_features.flatten(0, 1),
             visible.image_points,
             geometry.image_shapes,
         )
-        answers = (answers * visible.filled).flatten(0, 1)
+        # Cameras are summed in float32, whatever autocast made of their answers.
+        answers = at_least_single((answers * visible.filled).flatten(0, 1))
         total = answers.new_zeros(query.size(0) * query.size(1), answers.size(-1))
-        total = total.index_add(0, visible.query.flatten(), answers).view_as(query)
+        total = total.index_add_(0, visible.query.flatten(), answers).view_as(query)
         output = self.output_proj(total / visible.num_cameras)
         return query + self.dropout(output)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
-from ..attention import MultiheadSelfAttention, initialize_transformer
+from ...ops.transfers import to_device
+from ..attention import MultiheadSelfAttention, PreciseLinear, initialize_transformer
 from ..decoder import DecoderLayer, RefiningDecoder
 from .encoder import BEVFormerEncoder, BEVFormerEncoderLayer
-from .geometry import FrameGeometry, pack_visible, to_device
+from .geometry import FrameGeometry, pack_visible
 from .projection import bev_shift, pillar_points, project_points, rotate_bev
 
 CAN_BUS_SIZE = 18
@@ -106,11 +107,11 @@ class BEVFormerTransformer(nn.Module):
         )
         self.level_embeds = nn.Parameter(torch.empty(num_levels, embed_dims))
         self.cams_embeds = nn.Parameter(torch.empty(num_cams, embed_dims))
-        self.reference_points = nn.Linear(embed_dims, 3)
+        self.reference_points = PreciseLinear(embed_dims, 3)
         self.can_bus_mlp = nn.Sequential(
-            nn.Linear(CAN_BUS_SIZE, embed_dims // 2),
+            PreciseLinear(CAN_BUS_SIZE, embed_dims // 2),
             nn.ReLU(inplace=True),
-            nn.Linear(embed_dims // 2, embed_dims),
+            PreciseLinear(embed_dims // 2, embed_dims),
             nn.ReLU(inplace=True),
         )
         self.can_bus_mlp.add_module('norm', nn.LayerNorm(embed_dims))
@@ -139,7 +140,7 @@ class BEVFormerTransformer(nn.Module):
             can_bus: (B, 18), motion since the previous frame, on the CPU; see
                 :mod:`ciba_bev.detection.nuscenes.can_bus`.
             bev_queries: (H * W, C).
-            bev_positions: (C, H, W).
+            bev_positions: (H * W, C).
             prev_bev: The previous BEV feature, (B, H * W, C), or None.
             has_previous: Samples with a previous frame, (B,) bool on the CPU; None for all.
 
@@ -149,7 +150,7 @@ class BEVFormerTransformer(nn.Module):
         batch, device = len(lidar2img), bev_queries.device
         motion = to_device(can_bus, device)
         queries = bev_queries + self.can_bus_mlp(motion.to(bev_queries.dtype)).unsqueeze(1)
-        positions = bev_positions.flatten(1).t().expand(batch, -1, -1)
+        positions = bev_positions.expand(batch, -1, -1)
         shift = bev_shift(can_bus.float().cpu(), self.bev_shape, self.cell_size)
         if prev_bev is None:
             # Without a previous feature, the current one is read twice at the same positions.

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...ops.precision import full_products
+
 
 class GraphSelfAttention(nn.Module):
     """Two edge convolutions over the graph of the queries and their neighbours in feature space.
@@ -55,7 +57,8 @@ class GraphSelfAttention(nn.Module):
     def _convolve(self, convolution: nn.Sequential, query: Tensor) -> Tensor:
         """Apply an edge convolution and take the maximum over edges, (B, Q, C) to (B, Q, C)."""
         conv, norm, activation = convolution
-        distance = torch.cdist(query.float(), query.float())
+        with full_products():
+            distance = torch.cdist(query.float(), query.float())
         neighbors = distance.topk(min(self.num_neighbors, query.size(1)), dim=-1).indices
         batch = torch.arange(len(query), device=query.device).view(-1, 1, 1)
         # A convolution of pairs is the sum of two halves, each computed once per query.

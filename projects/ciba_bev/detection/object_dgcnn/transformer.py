@@ -10,6 +10,7 @@ from ...ops.deformable_attention import SpatialShapes
 from ..attention import (
     DeformableAttention,
     MultiheadSelfAttention,
+    PreciseLinear,
     feed_forward,
     initialize_transformer,
 )
@@ -178,7 +179,7 @@ class ObjectDGCNNTransformer(nn.Module):
             decoder_layers,
         )
         self.level_embeds = nn.Parameter(torch.empty(num_levels, embed_dims))
-        self.reference_points = nn.Linear(embed_dims, 2)
+        self.reference_points = PreciseLinear(embed_dims, 2)
         initialize_transformer(self)
         nn.init.normal_(self.level_embeds)
         nn.init.zeros_(self.reference_points.bias)
