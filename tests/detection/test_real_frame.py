@@ -159,7 +159,7 @@ def test_small_student_learns_the_frame_by_heart(real_frame):
     model = MODELS.build(config.model).train()
     batch = make_batch(model, real_dataset(config, real_frame)[0], training=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    steps = 160
+    steps = 250
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         optimizer.zero_grad()
