@@ -38,7 +38,7 @@ def options_of(step):
 
 
 @pytest.mark.parametrize(
-    ('choices', 'bottlenecks', 'students'), [(CELL_MEANS, 3 * 3, 3 * 3), (LOSS_REDUCTIONS, 0, 14)]
+    ('choices', 'bottlenecks', 'students'), [(CELL_MEANS, 3 * 3, 3 * 3), (LOSS_REDUCTIONS, 0, 8)]
 )
 def test_only_what_the_detection_gap_lacks_is_added(tmp_path, choices, bottlenecks, students):
     gap = new_plan(tmp_path)
@@ -92,7 +92,7 @@ def test_reductions_change_the_loss_alone(tmp_path):
         )
         assert 'fog_20m' in options['model.bottleneck.checkpoint']
         assert '/sum' not in options['model.bottleneck.checkpoint']
-    for size in (2, 4, 8, 16, 32):
+    for size in (2, 8, 32):
         assert found['mean x 5', size] == ('mean', '5.0', str(size))
         assert found['sum x 1', size] == ('sum', '1.0', str(size))
         assert found['sum x 0.01', size] == ('sum', '0.01', str(size))
