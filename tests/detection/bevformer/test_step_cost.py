@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 from test_bevformer_detector import CAMERAS, CAR, QUEUE, build, images, model_config, prepare
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ciba_bev.detection import set_prediction_head
@@ -105,35 +106,49 @@ def value_is_used(name):
     return not name.startswith(('img_backbone.conv1', 'img_backbone.bn1', 'img_backbone.layer1'))
 
 
+class CalledFunctions(TorchFunctionMode):
+    """Count the functions of PyTorch that are called, and the indices that are Python lists."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = Counter()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.calls[func.__name__] += 1
+        if func is torch.Tensor.__getitem__:
+            index = args[1] if isinstance(args[1], tuple) else args[1:]
+            self.calls['lists'] += any(isinstance(part, (list, np.ndarray)) for part in index)
+        return func(*args, **(kwargs or {}))
+
+
 def test_losses_wait_for_the_device_once(make_sample, monkeypatch):
     """Layers and samples are matched together, and no Python list becomes an index on a GPU."""
-    calls = Counter()
+    reduced = []
 
-    def watch(owner, name):
-        original = getattr(owner, name)
+    def reduce_mean(value):
+        reduced.append(value)
+        return value
 
-        def watched(*arguments, **options):
-            calls[name] += 1
-            if name == '__getitem__':
-                index = arguments[1] if isinstance(arguments[1], tuple) else arguments[1:]
-                calls['lists'] += any(isinstance(part, (list, np.ndarray)) for part in index)
-            return original(*arguments, **options)
-
-        monkeypatch.setattr(owner, name, watched)
-
+    monkeypatch.setattr(set_prediction_head, 'reduce_mean', reduce_mean)
     model = build().train()
     samples = [make_sample([CAR] * count, [1] * count) for count in (2, 1)]
     bev_embed = torch.randn(2, 64, 16, requires_grad=True)
-    for name in ('cpu', 'item', 'tolist', '__bool__', '__getitem__'):
-        watch(torch.Tensor, name)
-    watch(torch, 'any')
-    watch(set_prediction_head, 'reduce_mean')
-    losses = model.pts_bbox_head.loss(bev_embed, samples)
+    with CalledFunctions() as found:
+        losses = model.pts_bbox_head.loss(bev_embed, samples)
     assert len(losses) == 2 * len(model.pts_bbox_head.cls_branches)
-    assert (calls['cpu'], calls['reduce_mean']) == (1, 1)
-    assert calls['__getitem__'] > 0
+    assert len(reduced) == found.calls['cpu'] == 1
+    assert found.calls['__getitem__'] > 0
     for name in ('item', 'tolist', '__bool__', 'any', 'lists'):
-        assert calls[name] == 0, name
+        assert found.calls[name] == 0, name
+
+
+def test_waits_are_seen():
+    values = torch.ones(3)
+    with CalledFunctions() as found:
+        assert values.any().item()
+        assert values[[0, 1]].cpu().sum()
+    expected = {'any', 'item', '__getitem__', 'lists', 'cpu', 'sum', '__bool__'}
+    assert {name for name, count in found.calls.items() if count} == expected
 
 
 def test_the_meta_device_does_tell():
