@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ConfigError
-from ..ops.precision import full_products
+from ..precision import full_products
 from ..registry import MODELS
 
 # Up to here the standard deviation is exp(x) exactly; beyond, its tangent, which does not overflow.

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..checkpoints.matching import get_state_dict, load_weights, require_complete
 from ..errors import ConfigError
 from ..finiteness import require_finite
-from ..ops.precision import has_bfloat16
+from ..precision import has_bfloat16
 from ..registry import MODELS
 from ..shell import training_command
 from .bottlenecks import Bottleneck

@@ -15,7 +15,7 @@ from ..checkpoints.files import read_checkpoints_safely
 from ..checkpoints.matching import check_pretrained_weights
 from ..errors import ConfigError, exit_with_message, launched_rank
 from ..files import explain_full_disk
-from ..ops.precision import has_bfloat16
+from ..precision import has_bfloat16
 from ..shell import shell_command
 from .checked_runner import CheckedRunner
 from .checkpoint_search import find_checkpoints, newest_whole_checkpoint

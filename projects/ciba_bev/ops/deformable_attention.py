@@ -18,8 +18,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ..errors import ConfigError
+from ..precision import at_least_single, has_bfloat16
 from .constants import constant_tensor
-from .precision import at_least_single, has_bfloat16
 from .pyramid import SpatialShapes, level_starts
 
 OLDEST_TRITON = 3  # major version

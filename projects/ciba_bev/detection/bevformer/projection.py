@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ...ops.constants import constant_tensor
-from ...ops.precision import at_least_single
+from ...precision import at_least_single
 
 MIN_DEPTH = 1e-5  # metres in front of the camera plane
 

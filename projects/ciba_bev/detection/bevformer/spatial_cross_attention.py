@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from ...ops import deformable_attention
 from ...ops.deformable_attention import SpatialShapes
-from ...ops.precision import at_least_single
 from ...ops.pyramid import level_sizes
+from ...precision import at_least_single
 from ..attention import SamplingAttention, softmax_over_points
 from .geometry import FrameGeometry
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...ops.precision import full_products
+from ...precision import full_products
 
 
 class GraphSelfAttention(nn.Module):
