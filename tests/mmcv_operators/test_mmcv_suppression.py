@@ -63,7 +63,7 @@ def test_nms_keeps_the_boxes_that_the_compiled_one_keeps(compiled, ours, name, o
 def test_nms_keeps_what_exact_areas_ask_for(ours):
     boxes, scores = upright('random')
     shapes = shapely.box(*boxes.double().T.numpy())
-    shared = shapely.area(shapely.intersection(shapes[:, None], shapes))
+    shared = shapely.area(shapely.intersection(shapes, shapes[:, None]))
     areas = shapely.area(shapes)
     overlapping = torch.from_numpy(shared / (areas[:, None] + areas - shared) > 0.3)
     expected = greedily(overlapping, scores.argsort(descending=True))
