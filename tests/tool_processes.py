@@ -19,6 +19,8 @@ from typing import Callable, Sequence
 from mmengine.config import config
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
+# Seconds after which processes wait for each other in vain.
+_LONGEST = 300
 
 _server = multiprocessing.get_context('forkserver')
 _server.set_forkserver_preload(
@@ -65,13 +67,20 @@ def run_tool(
         arguments = (folder, outputs[-1], tool, words, dict(environment), python_path)
         started.append(_server.Process(target=_run, args=arguments))
         started[-1].start()
+    status = 0
     running = {process.sentinel: process for process in started}
     while running:
-        for sentinel in wait(list(running)):
-            if running.pop(sentinel).exitcode:
+        ended = wait(list(running), timeout=_LONGEST)
+        if not ended:
+            for process in running.values():
+                process.kill()
+            raise TimeoutError(f'{tool} {" ".join(words)}: nothing ended in {_LONGEST} s')
+        for sentinel in ended:
+            exitcode = running.pop(sentinel).exitcode
+            if exitcode and not status:
+                status = exitcode
                 for other in running.values():
                     other.terminate()
-    status = next((process.exitcode for process in started if process.exitcode), 0)
     printed = ''.join(output.read_text() for output in outputs)
     return CompletedProcess([tool, *words], status, printed)
 

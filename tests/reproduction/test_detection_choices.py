@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from scipy.stats import ttest_ind
+from test_detection_gap import PROJECT, SEEDS, options_of
 
 from ciba_bev.reproduction.detection_choices import (
     CELL_MEANS,
@@ -18,9 +19,6 @@ from ciba_bev.reproduction.detection_choices import (
 from ciba_bev.reproduction.detection_gap import BOTTLENECK, CIBA, METHODS, plan_detection_gap
 from ciba_bev.reproduction.plan import Plan, Run
 
-PROJECT = Path(__file__).resolve().parents[2]
-SEEDS = (0, 1, 2)
-
 
 def new_plan(tmp_path):
     return Plan(PROJECT, tmp_path / 'runs')
@@ -30,11 +28,6 @@ def trainings(plan, config):
     return {
         step.name: step for step in plan.steps if step.resumes and Path(step.config).stem == config
     }
-
-
-def options_of(step):
-    words = step.command[step.command.index('--cfg-options') + 1 :]
-    return dict(word.split('=', 1) for word in words)
 
 
 @pytest.mark.parametrize(

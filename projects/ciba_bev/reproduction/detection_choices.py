@@ -35,6 +35,7 @@ SIZES = (2, 8, 32)
 _MEAN = 'mean x 5'
 REDUCTIONS = {_MEAN: 5.0, 'sum x 1': 1.0, 'sum x 0.01': 0.01}
 _PREDICTORS = ('explained', 'explained_dynamic')
+_SCORE_COLUMNS = [column for title in SCORES.values() for column in (title, f'{title}: p')]
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,7 @@ def tabulate_cell_means(
     Raises:
         CibaError: A run is not complete.
     """
-    header = ['Air', 'Cells', 'Means', *_PREDICTORS]
-    for title in SCORES.values():
-        header += [title, f'{title}: p']
+    header = ['Air', 'Cells', 'Means', *_PREDICTORS, *_SCORE_COLUMNS]
     body = []
     for choice, plan in plans.items():
         folder = plan.folder(Run(BOTTLENECK, SEED))
@@ -185,9 +184,7 @@ def tabulate_reductions(
     Raises:
         CibaError: A run is not complete.
     """
-    header = ['H', 'Reduction', 'Weight']
-    for title in SCORES.values():
-        header += [title, f'{title}: p']
+    header = ['H', 'Reduction', 'Weight', *_SCORE_COLUMNS]
     body = [
         [
             str(choice.size),
